@@ -1,0 +1,63 @@
+# The words a person types; `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+ROOT := $(CURDIR)
+PYTHON ?= python3.11
+export PATH := $(ROOT)/.venv/bin:$(PATH)
+# nothing that runs here reports anything to anyone
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help env git repro test ui forget clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+env: ## make .venv from requirements.txt, once; again only when that file has changed
+	@want="$$(cksum < requirements.txt)"; \
+	if [[ "$$(cat .venv/made-from 2>/dev/null || true)" == "$$want" ]]; then exit 0; fi; \
+	outside="$${PATH#*:}"; \
+	python="$$(PATH="$$outside" command -v $(PYTHON) || PATH="$$outside" command -v python3 || true)"; \
+	found="$$([[ -z "$$python" ]] || "$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"; \
+	if [[ "$$found" != 3.11 ]]; then \
+	  echo "error: expected Python 3.11, found $${python:-no python3} $$found." >&2; \
+	  echo "Install it, or name it: make $(or $(MAKECMDGOALS),env) PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
+	.venv/bin/python -m pip --version > /dev/null 2>&1 || "$$python" -m venv --clear .venv; \
+	echo "make env: installing requirements.txt into .venv (some minutes)" >&2; \
+	.venv/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt; \
+	echo "$$want" > .venv/made-from
+
+git:
+	@command -v git > /dev/null || { echo "error: expected git, found none in PATH. DVC keeps its history with git: install it." >&2; exit 1; }
+	@top="$$(git rev-parse --show-toplevel 2>/dev/null || true)"; \
+	if [[ -z "$$top" || ! "$$top" -ef "$(ROOT)" ]]; then \
+	  echo "error: $(ROOT): expected a git repository of its own, found $${top:-none} (an unpacked archive has no history)." >&2; \
+	  echo "Clone the project instead, or make this folder one:" >&2; \
+	  echo "  git init -q && git add -A && git commit -q -m 'Unpacked' && make $(or $(MAKECMDGOALS),repro)" >&2; exit 1; fi
+
+repro: git env ## the main job: run every stage whose inputs changed, from raw ECGs to the report
+	@dvc repro
+
+test: env ## ruff, mypy and the tests
+	@ruff check .
+	@ruff format --check .
+	@mypy
+	@pytest -n 2
+
+PORT ?= 5000
+ui: env ## MLflow's pages over all runs, on this machine alone (PORT=5000)
+	@if [[ "$${MLFLOW_TRACKING_URI:-}" == http* ]]; then echo "MLflow: $$MLFLOW_TRACKING_URI"; exit 0; fi; \
+	echo "MLflow: http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"; \
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 --host 127.0.0.1 --port $(PORT) \
+	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}"
+
+forget: ## discard the states from which interrupted or finished trainings go on
+	@if [[ -d .state ]]; then find .state -mindepth 1 -maxdepth 1 ! -name mlflow -exec rm -rf {} +; fi
+
+clean: forget ## forget, and remove what `make repro` or the tools make again (not .venv, DVC's cache, MLflow's runs, raw data)
+	@rm -rf models data/manifest data/segments data/split .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
