@@ -1,0 +1,157 @@
+"""AUROC, AUPRC, F-measure and accuracies, as the official scorer and as the public code have them.
+
+Macro (the Challenge's evaluate_model.py): the mean over the classes for which a number is defined.
+Micro (the public training code, sklearn's average="micro"): all label entries in one list.
+What is undefined (no positive, no negative, nothing predicted) is NaN, without a warning.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike
+
+Labels = Bool[np.ndarray, "row label"]
+Decisions = Bool[np.ndarray, "row label"]
+Scores = Float[np.ndarray, "row label"]
+
+
+def divide(above: ArrayLike, below: ArrayLike) -> Float[np.ndarray, "..."]:
+    """Return above / below, NaN where below is 0."""
+    above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+    quotient = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
+    np.divide(above, below, out=quotient, where=below != 0)
+    return quotient
+
+
+def mean_of_defined(values: Float[np.ndarray, "*sets label"]) -> Float[np.ndarray, "*sets"]:
+    """Return the mean over the last axis without its NaN entries; NaN where all are NaN."""
+    defined = ~np.isnan(values)
+    return divide(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
+
+
+def true_and_false_positives(
+    labels: Bool[np.ndarray, " row"],
+    scores: Float[np.ndarray, " row"],
+    counts: Int[np.ndarray, "row set"],
+) -> tuple[Float[np.ndarray, "step set"], Float[np.ndarray, "step set"]]:
+    """Return how many true and false positives each step down the distinct scores adds.
+
+    Column s of `counts` says how often set s holds each row: ones, or bootstrap resamples.
+    Neighbouring steps without a positive row are one: they add nothing to an area over recall.
+    """
+    order = np.argsort(-scores, kind="stable")
+    falling, positive, ordered = scores[order], labels[order], counts[order]
+    if not len(order):
+        return np.zeros((0, counts.shape[1])), np.zeros((0, counts.shape[1]))
+    starts = np.flatnonzero(np.append(True, falling[1:] != falling[:-1]))
+    has_positive = np.logical_or.reduceat(positive, starts)
+    starts = starts[has_positive | np.append(True, has_positive[:-1])]
+    everyone = np.add.reduceat(ordered, starts, axis=0)
+    ordered[~positive] = 0
+    true = np.add.reduceat(ordered, starts, axis=0)
+    return true.astype(np.float64), (everyone - true).astype(np.float64)
+
+
+def areas(
+    labels: Bool[np.ndarray, " row"],
+    scores: Float[np.ndarray, " row"],
+    counts: Int[np.ndarray, "row set"],
+) -> tuple[Float[np.ndarray, " set"], Float[np.ndarray, " set"]]:
+    """Return AUROC and AUPRC of one class in every set of rows.
+
+    AUROC counts ties half; AUPRC is the average precision, a step function without interpolation.
+    """
+    true, false = true_and_false_positives(labels, scores, counts)
+    n_true, n_false = true.sum(axis=0), false.sum(axis=0)
+    false_so_far = np.cumsum(false, axis=0)
+    wins = (true * (n_false - false_so_far + false / 2)).sum(axis=0)
+    true_so_far = np.cumsum(true, axis=0)
+    hits = true_so_far + false_so_far
+    precision = np.divide(true_so_far, hits, out=np.zeros_like(hits), where=hits > 0)
+    return divide(wins, n_true * n_false), divide((true * precision).sum(axis=0), n_true)
+
+
+def areas_per_class(
+    labels: Labels,
+    scores: Scores,
+    counts: Int[np.ndarray, "row set"],
+) -> tuple[Float[np.ndarray, "set label"], Float[np.ndarray, "set label"]]:
+    """Return AUROC and AUPRC of every class in every set of rows."""
+    pairs = [areas(labels[:, k], scores[:, k], counts) for k in range(labels.shape[1])]
+    return np.stack([pair[0] for pair in pairs], 1), np.stack([pair[1] for pair in pairs], 1)
+
+
+def _once(labels: Bool[np.ndarray, "row *label"]) -> Int[np.ndarray, "row 1"]:
+    return np.ones((len(labels), 1), dtype=np.int64)
+
+
+def auroc_per_class(labels: Labels, scores: Scores) -> Float[np.ndarray, " label"]:
+    """Return each class's area under the receiver operating characteristic."""
+    return areas_per_class(labels, scores, _once(labels))[0].ravel()
+
+
+def auprc_per_class(labels: Labels, scores: Scores) -> Float[np.ndarray, " label"]:
+    """Return each class's average precision."""
+    return areas_per_class(labels, scores, _once(labels))[1].ravel()
+
+
+def auroc_macro(labels: Labels, scores: Scores) -> float:
+    """Return the official AUROC: the mean over classes that have positives and negatives."""
+    return float(mean_of_defined(auroc_per_class(labels, scores)))
+
+
+def auprc_macro(labels: Labels, scores: Scores) -> float:
+    """Return the official AUPRC: the mean over classes that have positives."""
+    return float(mean_of_defined(auprc_per_class(labels, scores)))
+
+
+def auroc_micro(labels: Labels, scores: Scores) -> float:
+    """Return the public code's AUROC, over all label entries at once."""
+    return float(areas(labels.ravel(), scores.ravel(), _once(labels.ravel()))[0][0])
+
+
+def auprc_micro(labels: Labels, scores: Scores) -> float:
+    """Return the public code's AUPRC, over all label entries at once."""
+    return float(areas(labels.ravel(), scores.ravel(), _once(labels.ravel()))[1][0])
+
+
+def f_per_class(labels: Labels, decisions: Decisions) -> Float[np.ndarray, " label"]:
+    """Return each class's F-measure, 2 TP / (2 TP + FP + FN); NaN if neither true nor predicted."""
+    both = np.count_nonzero(labels & decisions, axis=0)
+    return divide(2 * both, labels.sum(axis=0) + decisions.sum(axis=0))
+
+
+def f_macro(labels: Labels, decisions: Decisions) -> float:
+    """Return the official F-measure: the mean over classes that are true or predicted anywhere."""
+    return float(mean_of_defined(f_per_class(labels, decisions)))
+
+
+def f_micro(labels: Labels, decisions: Decisions) -> float:
+    """Return the F-measure over all label entries at once."""
+    return _ratio(
+        2 * np.count_nonzero(labels & decisions),
+        np.count_nonzero(labels) + np.count_nonzero(decisions),
+    )
+
+
+def precision_micro(labels: Labels, decisions: Decisions) -> float:
+    """Return TP / (TP + FP) over all label entries; NaN when nothing is predicted."""
+    return _ratio(np.count_nonzero(labels & decisions), np.count_nonzero(decisions))
+
+
+def recall_micro(labels: Labels, decisions: Decisions) -> float:
+    """Return TP / (TP + FN) over all label entries; NaN when there is no positive."""
+    return _ratio(np.count_nonzero(labels & decisions), np.count_nonzero(labels))
+
+
+def exact_match(labels: Labels, decisions: Decisions) -> float:
+    """Return the fraction of rows whose every class is right, the official accuracy."""
+    return _ratio(np.count_nonzero((labels == decisions).all(axis=1)), len(labels))
+
+
+def entry_accuracy(labels: Labels, decisions: Decisions) -> float:
+    """Return the fraction of label entries that are right, the public code's `accuracy`."""
+    return _ratio(np.count_nonzero(labels == decisions), labels.size)
+
+
+def _ratio(above: np.integer | int, below: np.integer | int) -> float:
+    return float(above / below) if below else float("nan")
