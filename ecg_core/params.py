@@ -1,4 +1,4 @@
-"""Read a section of params.yaml into a frozen model, or refuse it naming key, expected and found."""
+"""Read a section of params.yaml into a frozen model, or refuse it by key, expected and found."""
 
 import difflib
 import json

@@ -6,5 +6,5 @@ import torch
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Sums in one order on every machine, and tests that run side by side do not fight for cores."""
+    """One order of sums everywhere, and no fight for cores between tests side by side."""
     torch.set_num_threads(1)

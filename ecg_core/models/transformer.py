@@ -1,0 +1,142 @@
+"""The post-norm transformer and the convolution that tells it where a frame stands."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+Frames = Float[Tensor, "batch frame channel"]
+FramePadding = Bool[Tensor, "batch frame"]
+"""True marks a padded frame, which no frame attends to."""
+
+
+class PositionalConv(nn.Module):
+    """A grouped convolution over frames, weight-normalised per kernel tap. method.md 2.3."""
+
+    def __init__(self, channels: int, kernel: int, groups: int) -> None:
+        super().__init__()
+        conv = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=groups)
+        nn.init.normal_(conv.weight, mean=0.0, std=(4.0 / (kernel * channels)) ** 0.5)
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        self.pos_conv = nn.Sequential(weight_norm(conv, dim=2))
+
+    def forward(self, x: Frames) -> Frames:
+        """Return what is to be added to x."""
+        positions: Tensor = self.pos_conv(x.transpose(1, 2))
+        # an even kernel with padding kernel // 2 gives one frame too many
+        return F.gelu(positions[..., : x.shape[1]]).transpose(1, 2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head scaled dot-product attention with separate projections."""
+
+    def __init__(self, channels: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.k_proj = nn.Linear(channels, channels)
+        self.v_proj = nn.Linear(channels, channels)
+        self.q_proj = nn.Linear(channels, channels)
+        self.out_proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Frames, padding: FramePadding | None) -> Frames:
+        """Attend over the second axis of x; padded positions are no keys."""
+        batch, frames, channels = x.shape
+
+        def split_heads(projected: Tensor) -> Tensor:
+            return projected.view(batch, frames, self.heads, -1).transpose(1, 2)
+
+        attended = F.scaled_dot_product_attention(
+            split_heads(self.q_proj(x)),
+            split_heads(self.k_proj(x)),
+            split_heads(self.v_proj(x)),
+            # torch's mask says which keys take part, ours which are hidden
+            attn_mask=None if padding is None else ~padding[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        merged: Tensor = self.out_proj(attended.transpose(1, 2).reshape(batch, frames, channels))
+        return merged
+
+
+class TransformerLayer(nn.Module):
+    """Attention and feed-forward, each followed by dropout, the sum, and LayerNorm."""
+
+    def __init__(
+        self,
+        channels: int,
+        ffn_channels: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float,
+        activation_dropout: float,
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.activation_dropout = activation_dropout
+        self.self_attn = SelfAttention(channels, heads, attention_dropout)
+        self.self_attn_layer_norm = nn.LayerNorm(channels)
+        self.fc1 = nn.Linear(channels, ffn_channels)
+        self.fc2 = nn.Linear(ffn_channels, channels)
+        self.final_layer_norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Frames, padding: FramePadding | None) -> Frames:
+        """Return the next layer's frames."""
+        attended = F.dropout(self.self_attn(x, padding), self.dropout, self.training)
+        x = self.self_attn_layer_norm(x + attended)
+        inner = F.dropout(F.gelu(self.fc1(x)), self.activation_dropout, self.training)
+        x = self.final_layer_norm(x + F.dropout(self.fc2(inner), self.dropout, self.training))
+        return x
+
+
+class TransformerEncoder(nn.Module):
+    """LayerNorm, dropout, then the layers. method.md 2.4.
+
+    `attend_across="batch"` is the paper-era code's attention, over the rows of the batch at one
+    frame instead of over the frames of one row (method.md, Q1).
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        channels: int,
+        ffn_channels: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float,
+        activation_dropout: float,
+        layerdrop: float,
+        attend_across: Literal["frames", "batch"],
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.layerdrop = layerdrop
+        self.attend_across = attend_across
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                channels, ffn_channels, heads, dropout, attention_dropout, activation_dropout
+            )
+            for _ in range(layers)
+        )
+        self.layer_norm = nn.LayerNorm(channels)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, mean=0.0, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Frames, padding: FramePadding | None) -> Frames:
+        """Return contextualised frames; padded ones are zeroed first and never attended to."""
+        if padding is not None:
+            x = x.masked_fill(padding.unsqueeze(-1), 0.0)
+        x = F.dropout(self.layer_norm(x), self.dropout, self.training)
+        across_batch = self.attend_across == "batch"
+        if across_batch:
+            x = x.transpose(0, 1)
+            padding = None if padding is None else padding.transpose(0, 1)
+        for layer in self.layers:
+            if self.training and self.layerdrop > 0 and torch.rand(()).item() <= self.layerdrop:
+                continue
+            x = layer(x, padding)
+        return x.transpose(0, 1) if across_batch else x
