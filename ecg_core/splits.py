@@ -1,0 +1,34 @@
+"""The split: which part each segment takes in pretraining, finetuning and identification."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from ecg_core.outputs import write_csv
+from ecg_core.refusal import Refusal
+
+SPLIT_COLUMNS = ("source", "record_id", "segment", "patient", "pretrain", "finetune", "identify")
+"""One row a segment. `pretrain` is 0 or 1; the others name a part, "" for none."""
+
+FINETUNE_PARTS = ("train", "valid", "test")
+IDENTIFY_PARTS = ("train", "gallery", "probe")
+
+
+class BadSplit(Refusal):
+    """A split cannot be used."""
+
+
+def read_split(path: Path) -> pd.DataFrame:
+    """Return a split, one row a segment; raise BadSplit when the file is none."""
+    if not path.is_file():
+        raise BadSplit(f"{path}: expected a split, found none; run python -m stages.split")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if list(table.columns) != list(SPLIT_COLUMNS):
+        expected = ", ".join(SPLIT_COLUMNS)
+        raise BadSplit(f"{path}: expected columns {expected}, found {', '.join(table.columns)}")
+    return table.astype({"segment": "int64", "pretrain": "int64"})
+
+
+def write_split(path: Path, split: pd.DataFrame) -> None:
+    """Write a split with its columns in order."""
+    write_csv(path, split[list(SPLIT_COLUMNS)])
