@@ -8,6 +8,7 @@ What is undefined (no positive, no negative, nothing predicted) is NaN, without 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
 
 Labels = Bool[np.ndarray, "row label"]
 Decisions = Bool[np.ndarray, "row label"]
@@ -31,67 +32,72 @@ def mean_of_defined(values: Float[np.ndarray, "*sets label"]) -> Float[np.ndarra
 def true_and_false_positives(
     labels: Bool[np.ndarray, " row"],
     scores: Float[np.ndarray, " row"],
-    counts: Int[np.ndarray, "row set"],
+    cluster: Int[np.ndarray, " row"],
+    counts: Float[np.ndarray, "cluster set"],
 ) -> tuple[Float[np.ndarray, "step set"], Float[np.ndarray, "step set"]]:
     """Return how many true and false positives each step down the distinct scores adds.
 
-    Column s of `counts` says how often set s holds each row: ones, or bootstrap resamples.
+    Set s holds the rows of cluster c `counts[c, s]` times: once, or as often as it was drawn.
     Neighbouring steps without a positive row are one: they add nothing to an area over recall.
     """
-    order = np.argsort(-scores, kind="stable")
-    falling, positive, ordered = scores[order], labels[order], counts[order]
-    if not len(order):
+    if not len(labels):
         return np.zeros((0, counts.shape[1])), np.zeros((0, counts.shape[1]))
+    order = np.argsort(-scores, kind="stable")
+    falling, positive, members = scores[order], labels[order], cluster[order]
     starts = np.flatnonzero(np.append(True, falling[1:] != falling[:-1]))
     has_positive = np.logical_or.reduceat(positive, starts)
     starts = starts[has_positive | np.append(True, has_positive[:-1])]
-    everyone = np.add.reduceat(ordered, starts, axis=0)
-    ordered[~positive] = 0
-    true = np.add.reduceat(ordered, starts, axis=0)
-    return true.astype(np.float64), (everyone - true).astype(np.float64)
+    shape = (len(starts), len(counts))
+    # a row of these matrices is a step, its entries the clusters of the rows in it: one product
+    # with `counts` adds up every set
+    row_ends = np.append(starts, len(order))
+    everyone = csr_array((np.ones(len(order)), members, row_ends), shape)
+    true_ends = np.append(0, np.cumsum(positive))[row_ends]
+    true = csr_array((np.ones(true_ends[-1]), members[positive], true_ends), shape) @ counts
+    return true, everyone @ counts - true
 
 
 def areas(
     labels: Bool[np.ndarray, " row"],
     scores: Float[np.ndarray, " row"],
-    counts: Int[np.ndarray, "row set"],
-) -> tuple[Float[np.ndarray, " set"], Float[np.ndarray, " set"]]:
+    cluster: Int[np.ndarray, " row"],
+    counts: Float[np.ndarray, "cluster set"],
+) -> Float[np.ndarray, "2 set"]:
     """Return AUROC and AUPRC of one class in every set of rows.
 
     AUROC counts ties half; AUPRC is the average precision, a step function without interpolation.
     """
-    true, false = true_and_false_positives(labels, scores, counts)
+    true, false = true_and_false_positives(labels, scores, cluster, counts)
     n_true, n_false = true.sum(axis=0), false.sum(axis=0)
-    false_so_far = np.cumsum(false, axis=0)
+    false_so_far, true_so_far = np.cumsum(false, axis=0), np.cumsum(true, axis=0)
     wins = (true * (n_false - false_so_far + false / 2)).sum(axis=0)
-    true_so_far = np.cumsum(true, axis=0)
     hits = true_so_far + false_so_far
     precision = np.divide(true_so_far, hits, out=np.zeros_like(hits), where=hits > 0)
-    return divide(wins, n_true * n_false), divide((true * precision).sum(axis=0), n_true)
+    auroc = divide(wins, n_true * n_false)
+    return np.stack([auroc, divide((true * precision).sum(axis=0), n_true)])
 
 
-def areas_per_class(
-    labels: Labels,
-    scores: Scores,
-    counts: Int[np.ndarray, "row set"],
-) -> tuple[Float[np.ndarray, "set label"], Float[np.ndarray, "set label"]]:
-    """Return AUROC and AUPRC of every class in every set of rows."""
-    pairs = [areas(labels[:, k], scores[:, k], counts) for k in range(labels.shape[1])]
-    return np.stack([pair[0] for pair in pairs], 1), np.stack([pair[1] for pair in pairs], 1)
+def areas_per_class(labels: Labels, scores: Scores) -> Float[np.ndarray, "2 label"]:
+    """Return AUROC and AUPRC of every class."""
+    one_cluster, once = np.zeros(len(labels), dtype=np.int64), np.ones((1, 1))
+    columns = zip(labels.T, scores.T, strict=True)
+    return np.concatenate([areas(*column, one_cluster, once) for column in columns], axis=1)
 
 
-def _once(labels: Bool[np.ndarray, "row *label"]) -> Int[np.ndarray, "row 1"]:
-    return np.ones((len(labels), 1), dtype=np.int64)
+def areas_micro(labels: Labels, scores: Scores) -> Float[np.ndarray, " 2"]:
+    """Return AUROC and AUPRC over all label entries at once."""
+    one_cluster, once = np.zeros(labels.size, dtype=np.int64), np.ones((1, 1))
+    return areas(labels.ravel(), scores.ravel(), one_cluster, once)[:, 0]
 
 
 def auroc_per_class(labels: Labels, scores: Scores) -> Float[np.ndarray, " label"]:
     """Return each class's area under the receiver operating characteristic."""
-    return areas_per_class(labels, scores, _once(labels))[0].ravel()
+    return np.asarray(areas_per_class(labels, scores)[0])
 
 
 def auprc_per_class(labels: Labels, scores: Scores) -> Float[np.ndarray, " label"]:
     """Return each class's average precision."""
-    return areas_per_class(labels, scores, _once(labels))[1].ravel()
+    return np.asarray(areas_per_class(labels, scores)[1])
 
 
 def auroc_macro(labels: Labels, scores: Scores) -> float:
@@ -106,12 +112,12 @@ def auprc_macro(labels: Labels, scores: Scores) -> float:
 
 def auroc_micro(labels: Labels, scores: Scores) -> float:
     """Return the public code's AUROC, over all label entries at once."""
-    return float(areas(labels.ravel(), scores.ravel(), _once(labels.ravel()))[0][0])
+    return float(areas_micro(labels, scores)[0])
 
 
 def auprc_micro(labels: Labels, scores: Scores) -> float:
     """Return the public code's AUPRC, over all label entries at once."""
-    return float(areas(labels.ravel(), scores.ravel(), _once(labels.ravel()))[1][0])
+    return float(areas_micro(labels, scores)[1])
 
 
 def f_per_class(labels: Labels, decisions: Decisions) -> Float[np.ndarray, " label"]:
