@@ -6,7 +6,7 @@ A resample is a column of counts, so every statistic of all resamples is a few m
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from ecg_core.metrics.ranking import areas, mean_of_defined
 from ecg_core.seeds import numpy_generator
@@ -29,7 +29,7 @@ def draw_counts(clusters: int, resamples: int, seed: int) -> Counts:
 
 
 def sums_by_cluster(
-    values: Float[np.ndarray, "row column"], cluster: Int[np.ndarray, " row"], clusters: int
+    values: Shaped[np.ndarray, "row column"], cluster: Int[np.ndarray, " row"], clusters: int
 ) -> Float[np.ndarray, "cluster column"]:
     """Return each column's sum over the rows of every cluster."""
     columns = [np.bincount(cluster, column, minlength=clusters) for column in values.T]
@@ -37,7 +37,7 @@ def sums_by_cluster(
 
 
 def resampled_sums(
-    values: Float[np.ndarray, "row column"], cluster: Int[np.ndarray, " row"], counts: Counts
+    values: Shaped[np.ndarray, "row column"], cluster: Int[np.ndarray, " row"], counts: Counts
 ) -> Float[np.ndarray, "set column"]:
     """Return each column's sum over every resample."""
     return np.asarray(counts.T @ sums_by_cluster(values, cluster, len(counts)))
