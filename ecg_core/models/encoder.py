@@ -1,7 +1,7 @@
 """The encoder that pretraining trains and every downstream task uses."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ecg_core.models.conv_features import ConvFeatures, ConvLayer, n_frames, scale_gradient
 from ecg_core.models.masking import Selection
 from ecg_core.models.model_file import BadCheckpoint, StoredModel, load_exactly, read_model
+from ecg_core.models.quantizer import temperature
 from ecg_core.models.transformer import PositionalConv, TransformerEncoder
 from ecg_core.params import Section, parse_section
 
@@ -20,6 +21,15 @@ Source = Float[Tensor, "batch lead sample"]
 """Segments in millivolt, leads in the order I ... V6; a missing lead is zero."""
 SourcePadding = Bool[Tensor, "batch lead sample"]
 """True marks padding, the same for all leads of a row."""
+
+
+class SourceBatch(Protocol):
+    """What the model reads of a batch."""
+
+    @property
+    def source(self) -> Tensor: ...
+    @property
+    def padding(self) -> Tensor | None: ...
 
 
 class ModelParams(Section):
@@ -86,6 +96,10 @@ class ModelParams(Section):
     def code_channels(self) -> int:
         """Width of a quantised target before its projection."""
         return self.latent_dim or self.final_dim
+
+    def temperature(self, update: int) -> float:
+        """Return the quantizer's temperature after so many finished updates."""
+        return temperature(update, *self.latent_temp)
 
     def frames(self, n_samples: int) -> int:
         """Return how many frames the model makes of so many samples."""

@@ -61,7 +61,9 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
     """Load tensors into a module; refuse any that is missing, extra or of another shape."""
     own = module.state_dict()
     problems = [f"missing {name} {tuple(own[name].shape)}" for name in own if name not in tensors]
-    problems += [f"extra {name} {tuple(tensors[name].shape)}" for name in tensors if name not in own]
+    problems += [
+        f"extra {name} {tuple(tensors[name].shape)}" for name in tensors if name not in own
+    ]
     problems += [
         f"{name}: expected {tuple(own[name].shape)}, found {tuple(tensors[name].shape)}"
         for name in own

@@ -1,5 +1,7 @@
 """W2V + CMSC: masked frames are told from their segment's other frames by quantised targets."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ecg_core.losses import feature_penalty
-from ecg_core.models.encoder import Encoder, ModelParams, Source, SourcePadding, pool
+from ecg_core.models.encoder import Encoder, ModelParams, Source, SourceBatch, SourcePadding, pool
 from ecg_core.models.masking import draw_negatives, span_mask
+from ecg_core.models.model_file import save_model
 from ecg_core.models.quantizer import GumbelQuantizer, gumbel_noise
+from ecg_core.seeds import numpy_generator, seed_of, torch_generator
 
 
 class Draws(NamedTuple):
@@ -23,6 +27,11 @@ class Draws(NamedTuple):
     """Positions among a row's hidden frames."""
     noise: Float[Tensor, "choice entry"] | None
     """Gumbel noise, a row for each (batch, masked, group); None chooses by argmax."""
+
+    def to(self, device: torch.device) -> "Draws":
+        """Return the draws on a device."""
+        noise = None if self.noise is None else self.noise.to(device)
+        return Draws(self.span_mask.to(device), self.negatives.to(device), noise)
 
 
 class PretrainOutput(NamedTuple):
@@ -113,36 +122,54 @@ def contrast(
 
 
 def draw(
-    params: ModelParams,
-    batch: int,
-    n_samples: int,
-    rng: np.random.Generator,
-    generator: torch.Generator,
-    lengths: np.ndarray | None = None,
+    params: ModelParams, rows: int, n_samples: int, seed: int, update: int, micro: int
 ) -> Draws:
-    """Draw the masks, negatives and Gumbel noise of one micro-batch.
-
-    `lengths` gives each row's frames that are not padding; None means that none is.
-    """
+    """Draw what belongs to micro-batch number `micro` of update number `update`."""
     frames = params.frames(n_samples)
-    mask = torch.ones(batch, frames, dtype=torch.bool)
+    mask = torch.ones(rows, frames, dtype=torch.bool)
     if params.apply_mask:
-        mask = torch.from_numpy(
-            span_mask(
-                rng,
-                np.full(batch, frames) if lengths is None else lengths,
-                frames,
-                params.mask_prob,
-                params.mask_length,
-                params.mask_selection,
-                params.mask_other,
-                same_number=lengths is None,
-            )
+        drawn = span_mask(
+            numpy_generator("span mask", seed, update, micro),
+            np.full(rows, frames),
+            frames,
+            params.mask_prob,
+            params.mask_length,
+            params.mask_selection,
+            params.mask_other,
+            same_number=True,
         )
+        mask = torch.from_numpy(drawn)
     masked = int(mask[0].sum())
-    choices = batch * masked * params.latent_groups
+    negatives = torch_generator("negatives", seed, update, micro)
+    noise = torch_generator("gumbel noise", seed, update, micro)
+    choices = rows * masked * params.latent_groups
     return Draws(
         span_mask=mask,
-        negatives=draw_negatives(generator, batch, masked, params.num_negatives),
-        noise=gumbel_noise((choices, params.latent_vars), generator),
+        negatives=draw_negatives(negatives, rows, masked, params.num_negatives),
+        noise=gumbel_noise((choices, params.latent_vars), noise),
     )
+
+
+def build_pretraining(params: ModelParams, seed: int) -> Wav2Vec2CMSC:
+    """Return the model with its first weights."""
+    torch.manual_seed(seed_of("initial weights", seed))
+    return Wav2Vec2CMSC(params)
+
+
+def save_pretraining(path: Path, model: Wav2Vec2CMSC) -> None:
+    """Write a pretraining model with its parameters."""
+    save_model(path, "pretrained", model.params.model_dump(mode="json", by_alias=True), model)
+
+
+def pretrain_forward(
+    model: Wav2Vec2CMSC, seed: int, device: torch.device
+) -> Callable[[SourceBatch, int, int], PretrainOutput]:
+    """Return (batch, update, micro) -> output: the forward pass with its own chance."""
+
+    def forward(batch: SourceBatch, update: int, micro: int) -> PretrainOutput:
+        rows, _, n_samples = batch.source.shape
+        draws = draw(model.params, rows, n_samples, seed, update, micro).to(device)
+        tau = model.params.temperature(update)
+        return model.pretrain(batch.source, draws, tau, batch.padding)
+
+    return forward

@@ -1,0 +1,262 @@
+"""Micro-batches of segments, ready for a model."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Literal, Protocol, Self, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from ecg_core.batches.augment import LeadChoice, TaskParams, lead_mask_of, mask_leads, select_leads
+from ecg_core.batches.pairs import frozen_batches, pair_segments, updates_of_epoch
+from ecg_core.params import Section
+from ecg_core.refusal import Refusal
+from ecg_core.segments import SegmentStore
+
+
+class DatasetParams(Section):
+    """Section `dataset`, the public configuration's names."""
+
+    num_workers: int = Field(ge=0)
+    max_tokens: None
+    batch_size: int = Field(ge=1)
+    required_batch_size_multiple: int = Field(ge=1)
+    valid_subset: Literal[""]
+    disable_validation: Literal[True]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch; rows of a pair follow each other."""
+
+    source: Float[Tensor, "batch lead sample"]
+    """Millivolt."""
+    recording: Int[Tensor, " batch"]
+    """Equal for segments of one recording."""
+    segment: Int[Tensor, " batch"]
+    """0 or 1, the place within a pair."""
+    labels: Float[Tensor, "batch class"] | None
+    names: tuple[str, ...]
+    """source/record_id:segment of every row, for messages."""
+    padding: Bool[Tensor, "batch lead sample"] | None = None
+
+    def to(self, device: torch.device) -> Self:
+        """Return the batch on a device."""
+        if device.type == "cpu":
+            return self
+        return replace(
+            self,
+            source=self.source.to(device),
+            recording=self.recording.to(device),
+            segment=self.segment.to(device),
+            labels=None if self.labels is None else self.labels.to(device),
+        )
+
+
+class SegmentBatches:
+    """Read batches of a store's segments; chance belongs to a segment, not to its batch."""
+
+    def __init__(
+        self,
+        store: SegmentStore,
+        labels: Bool[np.ndarray, "segment class"] | None,
+        leads: LeadChoice,
+        task: TaskParams | None,
+        seed: int,
+    ) -> None:
+        """`labels` has a row for each of the store's segments; `task` is pretraining's.
+
+        Without `task` no lead is masked, and the leads that are not chosen are zero.
+        """
+        self.store = store
+        self.labels = labels
+        self.leads = leads
+        self.pad_leads = task is None or task.enable_padding_leads
+        self.task = task
+        self.seed = seed
+        index: pd.DataFrame = store.index
+        self.records = (index["source"] + "/" + index["record_id"]).to_numpy()
+        self.numbers = index["segment"].to_numpy()
+        self.recording_ids = pd.factorize(self.records)[0]
+
+    def read(self, rows: np.ndarray, epoch: int) -> Batch:
+        """Return the store's rows, in their order, as epoch `epoch` sees them."""
+        segments = [
+            select_leads(segment, self.leads, self.pad_leads) for segment in self.store.read(rows)
+        ]
+        if self.task is not None and self.task.masks_leads:
+            segments = [
+                mask_leads(
+                    segment,
+                    lead_mask_of(
+                        self.task,
+                        self.seed,
+                        epoch,
+                        str(self.records[row]),
+                        int(self.numbers[row]),
+                        len(segment),
+                    ),
+                )
+                for segment, row in zip(segments, rows, strict=True)
+            ]
+        return Batch(
+            source=torch.from_numpy(np.stack(segments)),
+            recording=torch.from_numpy(self.recording_ids[rows]),
+            segment=torch.arange(len(rows)) % 2,
+            labels=None if self.labels is None else torch.from_numpy(self.labels[rows]).float(),
+            names=tuple(f"{self.records[row]}:{self.numbers[row]}" for row in rows),
+        )
+
+    def in_turn(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
+        """Yield these rows in their order, for evaluation."""
+        for start in range(0, len(rows), batch_size):
+            yield self.read(rows[start : start + batch_size], epoch=0)
+
+    def recordings(self, rows: np.ndarray) -> Int[np.ndarray, " segment"]:
+        """Return which recording each row belongs to, counted from 0 without gaps."""
+        numbers: np.ndarray = pd.factorize(self.records[rows])[0]
+        return numbers
+
+
+class BatchFeed:
+    """Micro-batches with members that never change, in an order that every epoch shuffles."""
+
+    def __init__(
+        self,
+        reader: SegmentBatches,
+        members: list[np.ndarray],
+        per_update: tuple[int, ...],
+        workers: int,
+        use: str,
+    ) -> None:
+        """`members` holds each batch's rows of the store; `per_update` counts batches, by epoch."""
+        self.reader = reader
+        self.members = members
+        self.per_update = per_update
+        self.workers = workers
+        self.use = use
+
+    def updates(self, epoch: int) -> list[Sequence[int]]:
+        """Return, for each update of an epoch, the numbers of its micro-batches."""
+        per_update = self.per_update[min(epoch, len(self.per_update)) - 1]
+        seed = self.reader.seed
+        return updates_of_epoch(len(self.members), per_update, seed, epoch, self.use)
+
+    def load(self, batches: Iterable[int], epoch: int) -> Iterator[Batch]:
+        """Load these micro-batches in their order."""
+
+        def read(batch: int) -> Batch:
+            return self.reader.read(self.members[batch], epoch)
+
+        return prefetch(read, batches, self.workers)
+
+
+def pair_feed(
+    reader: SegmentBatches, split: pd.DataFrame, dataset: DatasetParams, per_update: tuple[int, ...]
+) -> BatchFeed:
+    """Return pretraining's micro-batches: pairs of the split's pretraining segments."""
+    segments = rows_of(reader.store, split[split["pretrain"] == 1])
+    pairs = pair_segments(segments)
+    if not len(pairs):
+        raise Refusal(
+            f"data/split: expected recordings with two segments for pretraining, found none in "
+            f"{len(segments)} segments"
+        )
+    sizes = dataset.batch_size, dataset.required_batch_size_multiple
+    batches = frozen_batches(len(pairs), *sizes, reader.seed, "pretrain")
+    members = [pairs[batch].ravel() for batch in batches]
+    return BatchFeed(reader, members, per_update, dataset.num_workers, "pretrain")
+
+
+class BatchSizes(Protocol):
+    """How finetuning cuts its batches."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def required_batch_size_multiple(self) -> int: ...
+    @property
+    def update_freq(self) -> tuple[int, ...]: ...
+
+
+def segment_feed(reader: SegmentBatches, rows: np.ndarray, sizes: BatchSizes) -> BatchFeed:
+    """Return finetuning's micro-batches of single segments, without any lead masking."""
+    batches = frozen_batches(
+        len(rows), sizes.batch_size, sizes.required_batch_size_multiple, reader.seed, "finetune"
+    )
+    return BatchFeed(reader, [rows[batch] for batch in batches], sizes.update_freq, 1, "finetune")
+
+
+def part_rows(store: SegmentStore, split: pd.DataFrame, part: str) -> np.ndarray:
+    """Return the store's rows of one of finetuning's parts, in the split's order."""
+    chosen = split[split["finetune"] == part]
+    if not len(chosen):
+        raise Refusal(
+            f"data/split: expected segments in finetuning's part {part!r}, found none (see "
+            "split.finetune_sources and the fractions)"
+        )
+    rows: np.ndarray = rows_of(store, chosen)["row"].to_numpy()
+    return rows
+
+
+def segment_labels(
+    store: SegmentStore, manifest: pd.DataFrame, labels: Bool[np.ndarray, "record class"]
+) -> Bool[np.ndarray, "segment class"]:
+    """Return a row of labels for each of the store's segments: its record's."""
+    key = ["source", "record_id"]
+    records = manifest[key].assign(record=np.arange(len(manifest)))
+    merged = store.index.merge(records, on=key, how="left", validate="many_to_one")
+    if merged["record"].isna().any():
+        lost = merged[merged["record"].isna()].iloc[0]
+        raise Refusal(
+            f"{store.folder}: expected only records of the manifest, found "
+            f"{lost['source']}/{lost['record_id']}; run dvc repro"
+        )
+    labelled: np.ndarray = labels[merged["record"].to_numpy(np.int64)]
+    return labelled
+
+
+def rows_of(store: SegmentStore, split: pd.DataFrame) -> pd.DataFrame:
+    """Return the split with each segment's `row` in the store; refuse segments it has not."""
+    key = ["source", "record_id", "segment"]
+    index = store.index.assign(row=np.arange(len(store)))
+    merged = split.merge(index, on=key, how="left", validate="one_to_one")
+    lost = merged[merged["row"].isna()]
+    if len(lost):
+        first = "/".join(str(value) for value in lost[key].iloc[0])
+        raise Refusal(
+            f"{store.folder}: expected every segment of the split, found {len(lost)} missing, "
+            f"first {first}; run dvc repro"
+        )
+    return merged.astype({"row": np.int64})
+
+
+ItemT = TypeVar("ItemT")
+LoadedT = TypeVar("LoadedT")
+
+
+def prefetch(
+    load: Callable[[ItemT], LoadedT], items: Iterable[ItemT], workers: int
+) -> Iterator[LoadedT]:
+    """Load items in order, up to two a worker ahead; 0 workers load when asked.
+
+    Threads: reading is a copy out of mapped memory, which needs no process of its own.
+    """
+    if workers == 0:
+        yield from map(load, items)
+        return
+    waiting = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        queue: list[Future[LoadedT]] = [
+            pool.submit(load, item) for item in islice(waiting, 2 * workers)
+        ]
+        while queue:
+            loaded = queue.pop(0).result()
+            queue.extend(pool.submit(load, item) for item in islice(waiting, 1))
+            yield loaded
