@@ -40,6 +40,25 @@ def segments_in(n_samples: int, fs: float, target_fs: int, seconds: float) -> in
     return samples_at(n_samples, fs, target_fs) // round(seconds * target_fs)
 
 
+def count_segments(manifest: pd.DataFrame, *, fs: int, seconds: float) -> pd.DataFrame:
+    """Return `RECORDING_COLUMNS` of all kept records: how many segments each gives."""
+    counts = [
+        segments_in(n_samples, rate, fs, seconds)
+        for n_samples, rate in zip(manifest["n_samples"], manifest["fs"], strict=True)
+    ]
+    return manifest[["source", "record_id"]].assign(segments=counts)
+
+
+def list_segments(recordings: pd.DataFrame) -> pd.DataFrame:
+    """Return `INDEX_COLUMNS`, one row a segment, of recordings with `RECORDING_COLUMNS`."""
+    counts = recordings["segments"].to_numpy(np.int64)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    index = recordings.loc[:, ["source", "record_id"]].iloc[
+        np.repeat(np.arange(len(counts)), counts)
+    ]
+    return index.assign(segment=np.arange(len(first)) - first).reset_index(drop=True)
+
+
 class SegmentStore:
     """A memory-mapped store, read-only; it may be pickled, and shared by forked processes."""
 
@@ -51,11 +70,7 @@ class SegmentStore:
         self.n_samples: int = meta["samples"]
         counts = recordings["segments"].to_numpy(np.int64)
         self._recording = np.repeat(np.arange(len(recordings)), counts)
-        first = np.repeat(np.cumsum(counts) - counts, counts)
-        self.index = recordings.loc[self._recording, ["source", "record_id"]].assign(
-            segment=np.arange(len(self._recording)) - first
-        )
-        self.index.reset_index(drop=True, inplace=True)
+        self.index = list_segments(recordings)
         self._check_sizes(len(recordings))
         gains = np.fromfile(folder / _GAINS, "<f4").reshape(-1, len(LEADS), 1)
         self._gains: npt.NDArray[np.float32] = gains
