@@ -87,8 +87,8 @@ def cinc_score(
 class TrivialScores(NamedTuple):
     """The scores of two answers that no model is needed for."""
 
-    nothing: float
-    sinus: float
+    nothing_predicted: float
+    sinus_for_everyone: float
 
 
 def trivial_scores(

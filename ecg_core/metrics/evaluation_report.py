@@ -8,7 +8,7 @@ import pandas as pd
 
 from ecg_core.classes import CLASSES
 from ecg_core.leads import LEAD_SETS
-from ecg_core.metrics.cinc import load_weights
+from ecg_core.metrics.cinc import decide, load_weights
 from ecg_core.metrics.evaluation import (
     FIXED,
     RECORDING,
@@ -50,6 +50,16 @@ class Evaluation(NamedTuple):
     metrics: Tree
     tables: dict[str, pd.DataFrame]
     """By file name."""
+    challenge_output: dict[str, str]
+    """The Challenge's own files by record_id, where they are wanted."""
+
+    def flat_metrics(self) -> dict[str, float]:
+        """Return the defined numbers by dotted name, without their intervals."""
+        flat = {name: value for name, value in self.metrics.items() if not isinstance(value, dict)}
+        for unit in (RECORDING, SEGMENT):
+            flat |= {f"{unit}.{name}": value for name, value in self.metrics[unit].items()}
+        numbers = {name: value for name, value in flat.items() if isinstance(value, int | float)}
+        return {name: float(value) for name, value in numbers.items()}
 
 
 def evaluate(
@@ -79,31 +89,35 @@ def evaluate(
     }
     if lead_tables:
         tables["leads.csv"] = leading(pd.concat(lead_tables), "leads", "names")
-    return Evaluation(metrics_tree(test, valid, thresholds, found, weights), tables)
+    files = challenge_output(test, thresholds[RECORDING]) if params.challenge_output else {}
+    return Evaluation(metrics_tree(test, valid, thresholds, found, weights), tables, files)
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write metrics.json and every table."""
     for name, table in evaluation.tables.items():
         write_csv(folder / name, table)
+    for record_id, text in evaluation.challenge_output.items():
+        write_text(folder / "challenge" / f"{record_id}.csv", text)
     write_json(folder / "metrics.json", {"evaluate": evaluation.metrics})
 
 
-def write_challenge_output(folder: Path, test: Predictions, thresholds: Thresholds) -> None:
-    """Write what the Challenge's own scorer reads: a CSV file a recording, named record_id.csv.
+def challenge_output(test: Predictions, thresholds: Thresholds) -> dict[str, str]:
+    """Return what the Challenge's own scorer reads: the text of RECORD_ID.csv by record_id.
 
     A merged class is written once under each of its codes; the scorer merges them again.
     """
     scored = scored_units(test)[RECORDING]
     codes = [(code, k) for k, name in enumerate(CLASSES) for code in name.split("|")]
-    header = ",".join(code for code, _ in codes)
     columns = [k for _, k in codes]
-    decisions = (scored.probabilities > thresholds[FIXED])[:, columns].astype(int)
+    decisions = decide(scored.probabilities, thresholds[FIXED])[:, columns].astype(int)
+    files = {}
     for row, record_id in enumerate(test.recordings["record_id"]):
         lines = [
             f"#{record_id}",
-            header,
+            ",".join(code for code, _ in codes),
             ",".join(str(decision) for decision in decisions[row]),
             ",".join(repr(float(value)) for value in scored.probabilities[row, columns]),
         ]
-        write_text(folder / f"{record_id}.csv", "\n".join(lines) + "\n")
+        files[str(record_id)] = "\n".join(lines) + "\n"
+    return files

@@ -65,21 +65,19 @@ def metrics_tree(
     tree: Tree = {**_counts(test), "valid_recordings": len(valid.recordings)}
     tree["classes_absent"] = _named(np.asarray(~test.labels.any(axis=0)))
     tree["classes_absent_from_valid"] = _named(np.asarray(~valid.labels.any(axis=0)))
-    trivial: Tree = {}
     intervals: Tree = {}
     for unit, rows in scored_units(test).items():
-        trivial[unit] = {
-            f"cinc_{name}": number(score)
-            for name, score in trivial_scores(rows.labels, weights)._asdict().items()
-        }
-        tree[unit] = {str(name): number(value) for name, value in found[unit]["value"].items()}
+        values = {str(name): number(value) for name, value in found[unit]["value"].items()}
+        trivial = trivial_scores(rows.labels, weights)
+        values |= {f"cinc_of_{name}": number(score) for name, score in trivial._asdict().items()}
+        tree[unit] = values
         intervals[unit] = {
             str(name): {"low": number(row["low"]), "high": number(row["high"])}
             for name, row in found[unit].iterrows()
         }
         one = float(thresholds[unit][ONE_TUNED][0])
         tree[f"{unit}_one_tuned_threshold"] = number(one)
-    return {**tree, "trivial": trivial, "interval": intervals}
+    return {**tree, "interval": intervals}
 
 
 def number(value: float) -> float | None:

@@ -99,7 +99,8 @@ def test_perfect_is_zero_when_every_label_is_sinus() -> None:
 def test_predicting_nothing_is_worth_less_than_sinus_for_everyone() -> None:
     labels, _ = random_set(50, 2)
     labels[:25, SINUS_CLASS] = True
-    assert trivial_scores(labels, WEIGHTS).nothing < 0 == trivial_scores(labels, WEIGHTS).sinus
+    trivial = trivial_scores(labels, WEIGHTS)
+    assert trivial.nothing_predicted < 0 == trivial.sinus_for_everyone
 
 
 def test_rows_without_any_label_or_no_rows_at_all_score_zero() -> None:

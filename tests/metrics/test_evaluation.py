@@ -26,8 +26,8 @@ from ecg_core.metrics.evaluation import (
 from ecg_core.metrics.evaluation_report import (
     Evaluation,
     PartsPredicted,
+    challenge_output,
     evaluate,
-    write_challenge_output,
     write_evaluation,
 )
 from ecg_core.metrics.evaluation_tables import tuned_thresholds
@@ -165,12 +165,20 @@ def test_all_six_scores_stand_beside_the_trivial_ones_and_the_counts() -> None:
     ways = ("fixed", "one_tuned", "class_tuned")
     scores = [metrics[unit][f"cinc_{way}"] for unit in ("recording", "segment") for way in ways]
     assert all(np.isfinite(scores))
-    assert metrics["trivial"]["recording"]["cinc_sinus"] == 0.0
-    assert metrics["trivial"]["segment"]["cinc_nothing"] < 0
+    assert metrics["recording"]["cinc_of_sinus_for_everyone"] == 0.0
+    assert metrics["segment"]["cinc_of_nothing_predicted"] < 0
     assert metrics["recordings"] == 30
     assert metrics["patients"] == 15
     assert metrics["recordings_without_scored_label"] == 1
     assert {"loss_per_label", "loss_per_positive"} <= set(metrics["segment"])
+
+
+def test_tracking_gets_every_number_but_the_intervals() -> None:
+    test = predicted(9, 21)
+    flat = evaluated(test, test).flat_metrics()
+    assert flat["recordings"] == 9
+    assert {"recording.cinc_fixed", "segment.cinc_of_sinus_for_everyone"} <= set(flat)
+    assert not [name for name in flat if "interval" in name]
 
 
 def test_absent_classes_are_named_and_empty_in_the_table() -> None:
@@ -212,7 +220,7 @@ def test_odd_models_have_defined_answers_without_warnings(name: str, tmp_path: P
     metrics = json.loads((tmp_path / "metrics.json").read_text())["evaluate"]
     assert np.isfinite(metrics["recording"]["cinc_fixed"])
     if name == "predicts nothing":
-        nothing = metrics["trivial"]["recording"]["cinc_nothing"]
+        nothing = metrics["recording"]["cinc_of_nothing_predicted"]
         assert metrics["recording"]["cinc_fixed"] == nothing
         assert metrics["recording"]["f_macro"] == 0.0
     if name == "untrained":
@@ -228,9 +236,8 @@ def test_odd_models_have_defined_answers_without_warnings(name: str, tmp_path: P
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         write_evaluation(tmp_path / folder, evaluated(predicted(9, 16), predicted(9, 17)))
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert "leads.csv" in names
-    assert "sources.csv" in names
+    names = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*")]
+    assert {"leads.csv", "sources.csv", "challenge/R0008.csv"} <= {str(name) for name in names}
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -258,12 +265,12 @@ def test_lead_sets_ask_the_model_for_their_leads_only() -> None:
     assert table[["leads", "names", "unit"]].iloc[2].tolist() == [2, "I II", "recording"]
 
 
-def test_challenge_files_read_as_the_official_scorer_reads_them(tmp_path: Path) -> None:
+def test_challenge_files_read_as_the_official_scorer_reads_them() -> None:
     test = predicted(4, 20)
-    write_challenge_output(tmp_path, test, tuned_thresholds(test, WEIGHTS, PARAMS)["recording"])
+    files = challenge_output(test, tuned_thresholds(test, WEIGHTS, PARAMS)["recording"])
     scored = by_recording(test)
-    assert len(list(tmp_path.iterdir())) == 4
-    lines = (tmp_path / "R0002.csv").read_text().splitlines()
+    assert sorted(files) == ["R0000", "R0001", "R0002", "R0003"]
+    lines = files["R0002"].splitlines()
     assert lines[0] == "#R0002"
     codes, decisions, probabilities = [line.split(",") for line in lines[1:]]
     assert len(codes) == len(decisions) == len(probabilities) == 30
