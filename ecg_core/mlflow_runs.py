@@ -22,6 +22,7 @@ from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from ecg_core.dotted import flatten
 from ecg_core.params import read_yaml
 from ecg_core.tracking import project_root, state_folder
 
@@ -59,17 +60,6 @@ def open_store(experiment: str) -> tuple[MlflowClient, str]:
     local = not os.environ.get("MLFLOW_TRACKING_URI")
     location = str(project_root() / "mlartifacts") if local else None
     return client, str(client.create_experiment(experiment, artifact_location=location))
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a tree's leaves under their dotted names: {"optimization.max_epoch": 55, ...}."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves.update(flatten(value, f"{prefix}{key}."))
-        else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves
 
 
 def current_experiment() -> Experiment:

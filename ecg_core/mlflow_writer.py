@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ecg_core import mlflow_runs
-from ecg_core.mlflow_runs import Experiment, flatten
+from ecg_core.dotted import flatten
+from ecg_core.mlflow_runs import Experiment
 from ecg_core.params import read_section, read_yaml
 from ecg_core.tracking import TrackingParams
 

@@ -1,0 +1,238 @@
+"""Data frames in, figures out; reads and writes no file.
+
+The same frames give the same bytes: no date, no version, no random ids. Colours are Okabe and Ito's
+(2008), safe for the colour-blind; lines differ in dash or marker too, for print in grey.
+"""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#1f2328"
+"""The colour of text and axes, which the page replaces by its own in the dark."""
+BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
+GREY = "#8a8f98"
+DOTS = (0, (1, 2))
+
+STYLE: dict[Any, Any] = {  # matplotlib types the keys by name
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same metrics everywhere
+    "font.size": 10.0,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11.0,
+    "axes.grid": True,
+    "grid.color": GREY,
+    "grid.alpha": 0.25,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "savefig.transparent": True,
+    "svg.fonttype": "none",
+    "path.simplify": False,
+}
+# what matplotlib would write of itself and of today
+NO_METADATA = {
+    "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Return the figure as a svg, png (white, 150 dpi) or pdf file."""
+    buffer = io.BytesIO()
+    png = kind == "png"
+    with mpl.rc_context({**STYLE, "svg.hashsalt": figure.get_suptitle()}):
+        figure.savefig(
+            buffer, format=kind, metadata=NO_METADATA[kind], transparent=not png, dpi=150
+        )
+    return buffer.getvalue()
+
+
+def pretraining_loss(history: pd.DataFrame) -> Figure:
+    """Draw the report's plot: epoch against the total pretraining loss, with the accuracy below."""
+    with mpl.rc_context(STYLE):
+        figure, (loss, accuracy) = _new("Pretraining: epoch vs loss", 2, 1, height=5.0)
+        loss.plot(history["epoch"], history["loss"], color=BLUE, label="all four terms")
+        loss.set_ylabel("loss (bits a target)")
+        accuracy.plot(history["epoch"], history["accuracy"], color=VERMILION, linestyle="--")
+        accuracy.set_ylabel("InfoNCE accuracy")
+        accuracy.set_ylim(bottom=0)
+        accuracy.set_xlabel("epoch")
+    return figure
+
+
+def loss_terms(history: pd.DataFrame) -> Figure:
+    """Draw the four terms of the pretraining loss, each on its own scale (bits a target)."""
+    terms = [
+        ("loss_infonce", "InfoNCE (local)", BLUE),
+        ("loss_cmsc", "CMSC (global)", VERMILION),
+        ("loss_diversity", "codebook diversity × 0.1", GREEN),
+        ("loss_penalty", "feature penalty × 10", PURPLE),
+    ]
+    with mpl.rc_context(STYLE):
+        figure, panels = _new("The four terms of the pretraining loss", 2, 2, height=5.0)
+        for axes, (column, name, colour) in zip(panels, terms, strict=True):
+            axes.plot(history["epoch"], history[column], color=colour)
+            axes.set_title(name)
+            axes.set_ylabel("bits a target")
+            axes.set_xlabel("epoch")
+    return figure
+
+
+def schedules(history: pd.DataFrame) -> Figure:
+    """Draw what goes with the pretraining loss: perplexities, temperature, rate, gradient norm."""
+    panels = [
+        ("perplexity of both codebooks", ("prob_perplexity", "code_perplexity")),
+        ("Gumbel temperature", ("temp",)),
+        ("learning rate", ("lr",)),
+        ("gradient norm", ("gnorm",)),
+    ]
+    with mpl.rc_context(STYLE):
+        figure, axes_of = _new("Pretraining: codebooks and schedules", 2, 2, height=5.0)
+        for axes, (name, columns) in zip(axes_of, panels, strict=True):
+            for column, colour, dash in zip(columns, (BLUE, VERMILION), ("-", "--"), strict=False):
+                axes.plot(
+                    history["epoch"], history[column], color=colour, linestyle=dash, label=column
+                )
+            axes.set_title(name)
+            axes.set_xlabel("epoch")
+        axes_of[0].legend()
+    return figure
+
+
+def finetuning_loss(history: pd.DataFrame) -> Figure:
+    """Draw the report's plot: finetuning's train and test loss against the epoch.
+
+    Left in bits a positive label, which is the report's normalisation; right in bits a label entry,
+    which is the public code's since 2024-08.
+    """
+    panels = [("_loss_per_positive", "bits a positive label"), ("_loss", "bits a label entry")]
+    parts = [("train", BLUE, "-"), ("valid", GREY, ":"), ("test", VERMILION, "--")]
+    with mpl.rc_context(STYLE):
+        figure, axes_of = _new("Finetuning: train and test loss vs epoch", 1, 2, height=3.4)
+        for axes, (suffix, unit) in zip(axes_of, panels, strict=True):
+            for part, colour, dash in parts:
+                values = history[part + suffix]
+                axes.plot(history["epoch"], values, color=colour, linestyle=dash, label=part)
+            axes.set_ylabel(f"loss ({unit})")
+            axes.set_xlabel("epoch")
+        axes_of[0].legend()
+    return figure
+
+
+def cinc_by_epoch(history: pd.DataFrame, nothing: float, recordings: int) -> Figure:
+    """Draw the report's plot: the CinC 2021 score at the 0.5 threshold against the epoch.
+
+    `nothing` is the score of a model that predicts nothing; sinus for everyone has 0 always.
+    """
+    lines = [
+        ("test_cinc_recording", "test, by recording", VERMILION, "-"),
+        ("test_cinc_segment", "test, by 5-s segment", ORANGE, "--"),
+        ("valid_cinc_recording", "valid, by recording", BLUE, ":"),
+    ]
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = _new("Finetuning: CinC 2021 score vs epoch", 1, 1, height=3.8)
+        for column, name, colour, dash in lines:
+            axes.plot(history["epoch"], history[column], color=colour, linestyle=dash, label=name)
+        _draw_trivial(axes, nothing)
+        axes.set_ylabel(f"CinC 2021 ({recordings} test recordings)")
+        axes.set_xlabel("epoch")
+        axes.legend()
+    return figure
+
+
+def per_class_bars(table: pd.DataFrame) -> Figure:
+    """Draw each class's AUROC and F-measure on test, with its positives; columns as evaluate's."""
+    rows = table[table["positives"] > 0].iloc[::-1].reset_index(drop=True)
+    with mpl.rc_context(STYLE):
+        figure, (areas, measures) = _new(
+            "Classes present in test", 1, 2, height=1.2 + 0.24 * len(rows)
+        )
+        for axes, column, name, colour in (
+            (areas, "auroc", "AUROC", BLUE),
+            (measures, "f_measure", "F-measure at 0.5", VERMILION),
+        ):
+            axes.barh(rows.index, rows[column].fillna(0.0), color=colour, height=0.7)
+            axes.set_xlabel(name)
+            axes.set_xlim(0, 1)
+            axes.set_yticks(list(rows.index), [] if axes is measures else _class_names(rows))
+            axes.grid(visible=False, axis="y")
+        areas.axvline(0.5, color=INK, linewidth=1.0, linestyle=DOTS)
+    return figure
+
+
+def lead_set_bars(table: pd.DataFrame, nothing: float) -> Figure:
+    """Draw the CinC score by number of leads with its 95 % interval; columns as evaluate's."""
+    rows = table.sort_values("leads", ascending=False).reset_index(drop=True)
+    score = rows["cinc_fixed"]
+    reach = [score - rows["cinc_fixed_low"], rows["cinc_fixed_high"] - score]
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = _new("Lead sets of one 12-lead model", 1, 1, height=3.4)
+        axes.errorbar(rows.index, score, reach, color=BLUE, marker="o", ls="", capsize=4)
+        _draw_trivial(axes, nothing)
+        axes.set_xticks(list(rows.index), [str(leads) for leads in rows["leads"]])
+        axes.set_xlabel("leads given, the others zero")
+        axes.set_ylabel("CinC 2021, test")
+    return figure
+
+
+def reliability(curve: pd.DataFrame) -> Figure:
+    """Draw how often a class was there against the probability given for it, bin by bin."""
+    rows = curve[curve["entries"] > 0]
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = _new("Calibration on test", 1, 1, height=3.8)
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle=DOTS)
+        axes.plot(rows["mean_probability"], rows["frequency"], color=BLUE, marker="o")
+        for said, came, entries in rows[["mean_probability", "frequency", "entries"]].to_numpy():
+            axes.annotate(f"{entries:.0f}", (said, came), (4, -11), textcoords="offset points")
+        axes.set_xlabel("mean probability given (number: label entries in the bin)")
+        axes.set_ylabel("frequency of the class")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+    return figure
+
+
+def overlaid(histories: Mapping[str, pd.DataFrame], column: str, title: str, unit: str) -> Figure:
+    """Draw one column of several experiments' histories against the epoch."""
+    colours = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY)
+    dashes = ("-", "--", "-.", ":")
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = _new(title, 1, 1, height=3.8)
+        for place, (name, history) in enumerate(histories.items()):
+            colour, dash = colours[place % 6], dashes[place % 4]
+            axes.plot(history["epoch"], history[column], label=name, color=colour, linestyle=dash)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(unit)
+        axes.legend()
+    return figure
+
+
+def _new(title: str, rows: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a titled figure, 7.2 inches wide, and its axes row by row."""
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+
+
+def _draw_trivial(axes: Axes, nothing: float) -> None:
+    """Draw the scores of the two answers that need no model, each with its name over its line."""
+    names = {0.0: "sinus for everyone: 0", nothing: f"nothing predicted: {nothing:.3f}"}
+    for score, name in names.items():
+        axes.axhline(score, color=INK, linewidth=1.0, linestyle=DOTS)
+        axes.text(1, score, name, transform=axes.get_yaxis_transform(), ha="right", va="bottom")
+
+
+def _class_names(rows: pd.DataFrame) -> list[str]:
+    pairs = zip(rows["abbreviation"], rows["positives"], strict=True)
+    return [f"{name} ({count})" for name, count in pairs]

@@ -1,0 +1,211 @@
+"""The report's tables: texts from the stages' numbers."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from ecg_core.dotted import flatten
+from ecg_core.report_inputs import Inputs
+from ecg_core.report_page import Table
+
+FULL_RECORDS = 80_000
+"""Kept records below which data are not PhysioNet's whole archives (88 253 in the Challenge's)."""
+
+NONE = "–"
+
+
+def scale_of(inputs: Inputs) -> str:
+    """Return FULL, REDUCED or DEMO SCALE, by the model's dimensions and the data."""
+    report = inputs.published["parameters"]["report"]
+    model = {key: value for key, value in report.items() if key.startswith("model.")}
+    same_model = all(inputs.params.get(key) == value for key, value in model.items())
+    if inputs.params["data.mirror"] == "embedded":
+        return "DEMO SCALE"
+    return "FULL SCALE" if same_model and len(inputs.manifest) >= FULL_RECORDS else "REDUCED SCALE"
+
+
+def headline_table(inputs: Inputs) -> Table:
+    """Return report / paper / this run, with the units, the data and the scale of each."""
+    columns = (
+        "quantity",
+        "unit",
+        "the report (full scale)",
+        "the paper (full scale)",
+        f"this run ({scale_of(inputs).lower()})",
+    )
+    mine = this_run(inputs)
+    rows = [
+        (row["what"], "", str(row["report"]), str(row["paper"]), setup)
+        for row, setup in zip(inputs.published["setup"], _this_setup(inputs), strict=True)
+    ]
+    rows += [
+        (row["what"], row["unit"], row["report"] or NONE, row["paper"] or NONE, mine[row["key"]])
+        for row in inputs.published["results"]
+    ]
+    return Table(columns, tuple(rows))
+
+
+def _this_setup(inputs: Inputs) -> list[str]:
+    """Return this run's data, epochs, encoder, finetuning epochs and test set, in that order."""
+    params, found = inputs.params, inputs.evaluate
+    mirror = params["data.mirror"]
+    origin = "the embedded sample" if mirror == "embedded" else mirror
+    sources = inputs.manifest["source"].nunique()
+    width = params["model.encoder_embed_dim"]
+    imported = inputs.pretrain.empty
+    return [
+        f"{len(inputs.manifest)} recordings of {sources} sources, from {origin}",
+        "imported checkpoint" if imported else str(inputs.pretrain["epoch"].iloc[-1]),
+        f"{params['model.encoder_layers']} layers of {width}",
+        str(inputs.finetune["epoch"].iloc[-1]),
+        f"{found['recordings']} recordings of {found['patients']} patients, "
+        f"{found['segments']} segments",
+    ]
+
+
+def this_run(inputs: Inputs) -> dict[str, str]:
+    """Return this run's value, in words, for each key of the published results."""
+    found, last = inputs.evaluate, inputs.finetune.iloc[-1]
+    trained = not inputs.pretrain.empty
+    one_lead = _unit(inputs.leads, "segment")
+    one_lead = one_lead[one_lead["leads"] == 1] if not one_lead.empty else one_lead
+    trivial = found["trivial"]["recording"]
+    return {
+        "pretrain_loss": f"{inputs.pretrain['loss'].iloc[-1]:.3f}" if trained else NONE,
+        "pretrain_accuracy": f"{inputs.pretrain['accuracy'].iloc[-1]:.1%}" if trained else NONE,
+        "finetune_loss": f"{last['test_loss_per_positive']:.3f}",
+        "cinc_segment": with_interval(found, "segment", "cinc_fixed"),
+        "cinc_recording": with_interval(found, "recording", "cinc_fixed"),
+        "cinc_nothing": number(trivial["cinc_nothing"]),
+        "cinc_sinus": number(trivial["cinc_sinus"]),
+        "cinc_one_lead": _row_with_interval(one_lead, "cinc_fixed"),
+        "identification": _identification(inputs.identify),
+    }
+
+
+def _identification(identify: Mapping[str, Any]) -> str:
+    if not identify:
+        return "not part of this pipeline"
+    leaves = flatten(identify)
+    tops = [value for name, value in leaves.items() if name.split(".")[-1] == "top1"]
+    return f"{tops[0]:.1%}" if tops else NONE
+
+
+def with_interval(evaluate: Mapping[str, Any], unit: str, name: str) -> str:
+    """Return a headline number with its 95 % interval: 0.123 [0.012, 0.234]."""
+    ends = evaluate["interval"][unit][name]
+    return f"{number(evaluate[unit][name])} [{number(ends['low'])}, {number(ends['high'])}]"
+
+
+def _row_with_interval(rows: pd.DataFrame, name: str) -> str:
+    if rows.empty:
+        return NONE
+    row = rows.iloc[0]
+    ends = f"[{number(row[f'{name}_low'])}, {number(row[f'{name}_high'])}]"
+    return f"{number(row[name])} {ends}"
+
+
+def scores_table(inputs: Inputs) -> Table:
+    """Return every headline number of evaluate, by recording and by segment."""
+    found = inputs.evaluate
+    names = [
+        *found["segment"],
+        *(name for name in found["recording"] if name not in found["segment"]),
+    ]
+    rows = [
+        (
+            SCORE_NAMES.get(name, name),
+            *(
+                with_interval(found, unit, name) if name in found[unit] else NONE
+                for unit in ("recording", "segment")
+            ),
+        )
+        for name in names
+    ]
+    rows += [
+        (words, *(number(found["trivial"][unit][name]) for unit in ("recording", "segment")))
+        for name, words in (
+            ("cinc_nothing", "for scale: CinC 2021, nothing predicted"),
+            ("cinc_sinus", "for scale: CinC 2021, sinus rhythm for everyone"),
+        )
+    ]
+    recordings = f"by recording (n = {found['recordings']})"
+    return Table(
+        ("test score [95 % interval]", recordings, f"by 5-s segment (n = {found['segments']})"),
+        tuple(rows),
+    )
+
+
+SCORE_NAMES = {
+    "cinc_fixed": "CinC 2021, threshold 0.5",
+    "cinc_one_tuned": "CinC 2021, one threshold tuned on valid",
+    "cinc_class_tuned": "CinC 2021, a threshold a class tuned on valid",
+    "auroc_macro": "AUROC, macro (official)",
+    "auroc_micro": "AUROC, micro (public code)",
+    "auprc_macro": "AUPRC, macro (official)",
+    "auprc_micro": "AUPRC, micro (public code)",
+    "f_macro": "F-measure, macro (official)",
+    "f_micro": "F-measure, micro",
+    "exact_match": "exact match of all classes",
+    "calibration_error": "expected calibration error",
+    "loss_per_label": "loss, bits a label entry",
+    "loss_per_positive": "loss, bits a positive label",
+}
+
+
+def difference_table(inputs: Inputs) -> Table:
+    """Return the parameters in which this run differs from the report's or the paper's."""
+    stated = inputs.published["parameters"]
+    report = {**stated["report"], **stated["public_code"]}
+    paper = {**report, **stated["paper"]}
+    rows = [
+        (key, show(report[key]), show(paper[key]), show(inputs.params.get(key)))
+        for key in inputs.params
+        if key in report and not (inputs.params[key] == report[key] == paper[key])
+    ]
+    return Table(("parameter", "the report", "the paper", "this run"), tuple(rows))
+
+
+def tree_table(tree: Mapping[str, Any], name: str) -> Table:
+    """Return any metrics as a table of their dotted names."""
+    return Table((name, "value"), tuple((key, show(v)) for key, v in flatten(tree).items()))
+
+
+def frame_table(frame: pd.DataFrame, columns: Mapping[str, str]) -> Table:
+    """Return some columns of a data frame under other names."""
+    rows = (tuple(show(value) for value in row) for row in frame[list(columns)].to_numpy())
+    return Table(tuple(columns.values()), tuple(rows))
+
+
+def refusal_table(refused: pd.DataFrame) -> Table:
+    """Return how many records were refused, by source and leading reason."""
+    if refused.empty:
+        return Table(("source", "reason", "records refused"), ())
+    counts = refused.groupby(["source", "reason"], sort=True).size().reset_index(name="count")
+    return frame_table(counts, {"source": "source", "reason": "reason", "count": "records refused"})
+
+
+def number(value: float | None) -> str:
+    """Return three decimals, or a dash for what is not defined."""
+    return NONE if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def show(value: Any) -> str:
+    """Return a parameter or a count as a person would write it."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return NONE if math.isnan(value) else f"{value:.6g}"
+        case None:
+            return "null"
+        case list() | tuple():
+            return "[" + ", ".join(show(part) for part in value) + "]"
+        case _:
+            return str(value)
+
+
+def _unit(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
+    return frame[frame["unit"] == unit]
