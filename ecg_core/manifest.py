@@ -39,6 +39,9 @@ order of the files; `age` in years; `fold` is PTB-XL's strat_fold; `sha256` is o
 little-endian, lead-first, leads in the standard order.
 """
 
+UNUSED_COLUMNS = ("source", "record_id", "path", "why")
+"""A version of a recording that is not used, which is no refusal: PTB-XL at 100 Hz."""
+
 REFUSED_COLUMNS = ("source", "record_id", "path", "reason", "reasons", "expected", "found")
 
 PTBXL_PATIENT = "ptb-xl patient_id"

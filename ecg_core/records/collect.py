@@ -11,6 +11,7 @@ import pandas as pd
 from ecg_core.manifest import (
     MANIFEST_COLUMNS,
     REFUSED_COLUMNS,
+    UNUSED_COLUMNS,
     Finding,
     Reason,
     RefusedRecord,
@@ -26,9 +27,7 @@ from ecg_core.records.raw import (
     DataParams,
     RecordFiles,
     find_records,
-    high_rate_twin,
-    is_low_rate,
-    tree_of,
+    unused_versions,
 )
 
 _CHUNK = 100
@@ -64,9 +63,8 @@ def collect(raw: Path, sums: Mapping[str, str], params: DataParams) -> Collected
     What comes first in `data.datasets`, and in it by source and name, takes a signal.
     """
     table = _ptbxl_table(raw, sums)
-    records, unused = _without_unused(find_records(sums, params.datasets), params)
     examine = partial(examine_all, raw, params)
-    chunks = in_chunks(records, _CHUNK)
+    chunks = in_chunks(find_records(sums, params.datasets), _CHUNK)
     taken = _Taken()
     rows: list[dict[str, object]] = []
     refused: list[dict[str, str]] = []
@@ -81,6 +79,7 @@ def collect(raw: Path, sums: Mapping[str, str], params: DataParams) -> Collected
             else:
                 rows.append(_row(examined, examined.header, table))
                 _take(examined, taken)
+    unused = _sorted(unused_versions(raw, sums, params), UNUSED_COLUMNS)
     return Collected(_manifest(rows), _sorted(refused, REFUSED_COLUMNS), unused, twins)
 
 
@@ -98,30 +97,6 @@ def _ptbxl_table(raw: Path, sums: Mapping[str, str]) -> dict[int, PtbxlRow]:
             )
         table.update(read_ptbxl_table(path))
     return table
-
-
-def _without_unused(
-    records: Iterable[RecordFiles], params: DataParams
-) -> tuple[list[RecordFiles], pd.DataFrame]:
-    """Set aside the version of a PTB-XL recording that is not used: no refusal, but noted."""
-    records = list(records)
-    stems = {record.path for record in records}
-    used, unused = [], []
-    for record in records:
-        inside = record.path.removeprefix(tree_of(record.path) + "/")
-        why = None
-        if is_low_rate(record.dataset, inside):
-            twin = f"{record.dataset}/{high_rate_twin(inside + '.')}".removesuffix(".")
-            if twin in stems:
-                why = "the 500 Hz version is used"
-            elif not params.resample:
-                why = "100 Hz, while data.resample is false"
-        if why:
-            row = {"source": record.source, "record_id": record.record_id, "path": record.path}
-            unused.append({**row, "why": why})
-        else:
-            used.append(record)
-    return used, _sorted(unused, ("source", "record_id", "path", "why"))
 
 
 def _taken_already(examined: Examined, taken: _Taken) -> tuple[list[Finding], bool]:

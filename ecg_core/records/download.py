@@ -14,9 +14,14 @@ from tqdm import tqdm
 
 from ecg_core.outputs import write_bytes
 from ecg_core.records.mirror import EMBEDDED, Mirror, NotOnMirror, Unreachable, open_mirror
-from ecg_core.records.raw import BadRawFiles, DataParams, parse_sums, tree_of, wanted_files
-
-LISTING = "SHA256SUMS.txt"
+from ecg_core.records.raw import (
+    LISTING,
+    BadRawFiles,
+    DataParams,
+    parse_sums,
+    tree_of,
+    wanted_files,
+)
 
 _log = logging.getLogger(__name__)
 _SIZES_ASKED = 64
@@ -73,13 +78,22 @@ def _listed(mirror: Mirror, raw: Path, params: DataParams) -> dict[str, str]:
         listing = parse_sums(content.decode("utf-8", "replace"), f"{params.mirror}/{path}")
         for chosen in params.datasets:
             if tree_of(chosen) == tree:
-                wanted = wanted_files(listing, tree, chosen, resample=params.resample)
+                wanted = wanted_files(listing, chosen, resample=params.resample)
                 sums.update({f"{tree}/{name}": listing[name] for name in wanted})
-        own = raw / path
-        if not own.is_file() or own.read_bytes() != content:
-            _spare_own_archive(raw, [path], params)
-            write_bytes(own, content)
+        _keep_listing(raw / path, content, params)
+        sums[path] = hashlib.sha256(content).hexdigest()
     return sums
+
+
+def _keep_listing(own: Path, content: bytes, params: DataParams) -> None:
+    if own.is_file() and own.read_bytes() == content:
+        return
+    if own.is_file() and os.environ.get("ECG_DATA"):
+        raise BadRawFiles(
+            f"{own}: expected the {LISTING} of data.mirror {params.mirror}, found another one: "
+            "ECG_DATA holds an archive of its own; let data.mirror be file:// and that folder"
+        )
+    write_bytes(own, content)
 
 
 def _spare_own_archive(raw: Path, paths: Iterable[str], params: DataParams) -> None:
@@ -89,7 +103,7 @@ def _spare_own_archive(raw: Path, paths: Iterable[str], params: DataParams) -> N
         if others:
             raise BadRawFiles(
                 f"{raw / others[0]}: expected the embedded sample's file, found another one; "
-                f"ECG_DATA holds an archive of its own: let data.mirror be file://{raw.resolve()}"
+                "ECG_DATA holds an archive of its own; let data.mirror be file:// and that folder"
             )
 
 
@@ -116,11 +130,18 @@ def _sha256(path: Path) -> str | None:
 
 def _expected_bytes(pool: ThreadPool, mirror: Mirror, paths: list[str]) -> int:
     """Estimate what is to be fetched from the sizes of some files of each kind."""
+
+    def size_of(path: str) -> int | None:
+        try:
+            return mirror.size(path)
+        except NotOnMirror:
+            return None  # fetching it will say so by name
+
     total = 0.0
     for suffix in sorted({Path(path).suffix for path in paths}):
         kind = [path for path in paths if Path(path).suffix == suffix]
         asked = kind[:: max(1, len(kind) // _SIZES_ASKED)]
-        sizes = [size for _, size in _each(pool, mirror.size, asked) if size is not None]
+        sizes = [size for _, size in _each(pool, size_of, asked) if size is not None]
         total += len(kind) * sum(sizes) / max(1, len(sizes))
     return round(total)
 

@@ -14,6 +14,7 @@ _GAIN = re.compile(r"([-+]?[\d.]+(?:[eE][-+]?\d{1,3})?)(?:\(([-+]?\d{1,9})\))?(?
 _COMMENT = re.compile(r"#\s*(\w+)\s*:\s*(.*)")
 _INTEGER = re.compile(r"[-+]?\d{1,12}")
 _LONGEST = 100_000
+_SLOWEST, _FASTEST = 50, 100_000
 _PER_MILLIVOLT = {"mv": 1.0, "uv": 1e3, "v": 1e-3}
 _NOTHING = ("", "unknown", "nan")
 _POSITION = {lead.lower(): position for position, lead in enumerate(LEADS)}
@@ -70,7 +71,7 @@ def read_header(path: Path) -> Header:
 
 def parse_header(text: str, record_id: str) -> Header:
     """Parse a header's text; raise RefusedRecord when it is not one of this record."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     fields = [line for line in lines if not line.startswith("#")]
     match = _RECORD.fullmatch(" ".join(fields[0].split())) if fields else None
     if not match:
@@ -78,8 +79,8 @@ def parse_header(text: str, record_id: str) -> Header:
     name, n_leads, fs, n_samples = match[1], int(match[2]), float(match[3]), int(match[4])
     if name.removesuffix(".mat") != record_id:
         raise unreadable(f"the record {record_id}", name)
-    if not 1 <= fs <= 1e5 or n_samples < 1 or n_leads < 1:
-        raise unreadable("leads, an fs from 1 to 100000 and samples", fields[0])
+    if not _SLOWEST <= fs <= _FASTEST or n_samples < 1 or n_leads < 1:
+        raise unreadable(f"leads, an fs of {_SLOWEST} to {_FASTEST} Hz and samples", fields[0])
     if len(fields) - 1 != n_leads:
         raise unreadable(f"{n_leads} lines of leads", f"{len(fields) - 1} lines")
     leads = tuple(_parse_lead(line, record_id) for line in fields[1:])

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -13,6 +13,7 @@ from ecg_core.outputs import write_text
 from ecg_core.params import Section
 from ecg_core.refusal import Refusal
 
+LISTING = "SHA256SUMS.txt"
 CHALLENGE, PTBXL = "challenge-2021", "ptb-xl"
 PTBXL_SOURCE = "ptb-xl-database"
 """The source name of the PTB-XL tree of its own; in the Challenge's tree `ptb-xl` is a source."""
@@ -123,37 +124,60 @@ def require_raw(raw: Path, sums: Mapping[str, str]) -> None:
             )
 
 
-def wanted_files(listing: Iterable[str], tree: str, chosen: str, *, resample: bool) -> list[str]:
+def wanted_files(listing: Iterable[str], chosen: str, *, resample: bool) -> list[str]:
     """Return the listed paths of a tree that an entry of `data.datasets` asks for.
 
     The tree's own tables are always wanted; of PTB-XL's two versions the 100 Hz one only where
     `resample` is true and there is no 500 Hz one.
     """
+    tree = tree_of(chosen)
     inside = chosen.removeprefix(tree).strip("/")
     names = sorted(listing)
-    listed = set(names)
-    wanted = [
-        name
-        for name in names
-        if (not inside or name == inside or name.startswith(inside + "/"))
-        and (resample or not is_low_rate(tree, name))
-        and not (is_low_rate(tree, name) and high_rate_twin(name) in listed)
-    ]
-    if not wanted:
+    in_folder = [name for name in names if not inside or name.startswith(inside + "/")]
+    if not in_folder:
         folders = sorted({str(PurePosixPath(name).parent) for name in names})
         raise BadRawFiles(
             f"params.yaml: data.datasets: expected a folder of {tree}, found {chosen!r} "
             f"(there are {', '.join(folders[:8])} …)"
         )
+    listed = set(names)
+    wanted = [
+        name
+        for name in in_folder
+        if not _is_low_rate(tree, name) or (resample and _high_rate(name) not in listed)
+    ]
     return sorted({*wanted, *(name for name in names if "/" not in name)})
 
 
-def is_low_rate(tree: str, name: str) -> bool:
-    """Return whether a file is of PTB-XL's 100 Hz version."""
+def unused_versions(
+    raw: Path, sums: Mapping[str, str], params: DataParams
+) -> Iterator[dict[str, str]]:
+    """Yield PTB-XL's recordings at 100 Hz that are listed but not wanted, and why.
+
+    `sums` are the verified files, the listing of each tree among them.
+    """
+    for chosen in params.datasets:
+        tree = tree_of(chosen)
+        listing = f"{tree}/{LISTING}"
+        if tree.startswith(f"{PTBXL}/") and listing in sums:
+            listed = parse_sums((raw / listing).read_text(), str(raw / listing))
+            for name in listed:
+                low = _is_low_rate(tree, name) and name.endswith(".hea")
+                if low and f"{tree}/{name}".startswith(chosen) and f"{tree}/{name}" not in sums:
+                    used = _high_rate(name) in listed
+                    yield {
+                        "source": PTBXL_SOURCE,
+                        "record_id": PurePosixPath(name).stem,
+                        "path": f"{tree}/{name.removesuffix('.hea')}",
+                        "why": "there is a 500 Hz version" if used else "data.resample is false",
+                    }
+
+
+def _is_low_rate(tree: str, name: str) -> bool:
     return tree.startswith(f"{PTBXL}/") and name.startswith("records100/")
 
 
-def high_rate_twin(name: str) -> str:
+def _high_rate(name: str) -> str:
     """Return the path of the 500 Hz version of a file of PTB-XL's 100 Hz version."""
     path = PurePosixPath(name.replace("records100/", "records500/", 1))
     return str(path.with_name(path.name.replace("_lr.", "_hr.")))
