@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +62,22 @@ def parse_section(name: str, values: Any, model: type[SectionT], path: Path) -> 
     except ValidationError as error:
         lines = [_describe(path, name, model, dict(problem)) for problem in error.errors()]
         raise BadParams("\n".join(lines)) from None
+
+
+def refuse_sections(sections: Mapping[str, type[Section]], path: Path = PARAMS_FILE) -> None:
+    """Raise BadParams with every wrong section and key of the file, if there is any."""
+    problems = [
+        f"{path}: {name}: unknown section, expected one of {', '.join(sections)}"
+        for name in read_yaml(path)
+        if name not in sections
+    ]
+    for name, model in sections.items():
+        try:
+            read_section(name, model, path)
+        except BadParams as refusal:
+            problems.append(str(refusal))
+    if problems:
+        raise BadParams("\n".join(problems))
 
 
 def _describe(path: Path, section: str, model: type[Section], problem: dict[str, Any]) -> str:

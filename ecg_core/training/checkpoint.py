@@ -48,7 +48,9 @@ def digest(paths: Sequence[Path], pattern: str) -> str:
     return total.hexdigest()
 
 
-def identity(sections: Sequence[Section], code: Sequence[Path], data: Sequence[Path]) -> dict[str, object]:
+def identity(
+    sections: Sequence[Section], code: Sequence[Path], data: Sequence[Path]
+) -> dict[str, object]:
     """Return everything that decides a run's result, except how long it goes on.
 
     A learning rate depends on the update alone, so 55 epochs are the beginning of 200: max_epoch

@@ -6,7 +6,7 @@ from typing import Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
-from ecg_core.params import Section
+from ecg_core.params import BadParams, Section
 
 LearningRate = Callable[[int, int], float]
 """(finished updates, epoch from 1) -> learning rate."""

@@ -1,0 +1,61 @@
+"""ArcFace's loss as the loop wants it: cross-entropy over the patients of train."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int
+from torch import Tensor
+
+from ecg_core.training.objectives import BITS, MicroResult, TrainingBatch
+
+
+def patients_of_recordings(
+    recording_of_row: Int[np.ndarray, " row"],
+    rows: Int[np.ndarray, " segment"],
+    patients: Int[np.ndarray, " segment"],
+) -> Int[Tensor, " recording"]:
+    """Return each recording's patient, -1 for a recording that is not trained on.
+
+    `recording_of_row` numbers the recordings of all the store's rows, as batches do.
+    """
+    table = np.full(int(recording_of_row.max()) + 1, -1, dtype=np.int64)
+    table[recording_of_row[rows]] = patients
+    return torch.from_numpy(table)
+
+
+class ArcFaceObjective:
+    """Cross-entropy of a segment's own patient, pushed away by the margin."""
+
+    def __init__(
+        self,
+        forward: Callable[[TrainingBatch, int], Tensor],
+        logits: Callable[[Tensor, Tensor], Tensor],
+        patient_of: Int[Tensor, " recording"],
+    ) -> None:
+        """`forward` gives cosines, `logits` puts the margin in."""
+        self.forward = forward
+        self.logits = logits
+        self.patient_of = patient_of
+
+    def __call__(self, batch: TrainingBatch, update: int, micro: int) -> MicroResult:
+        """Return the summed loss; accuracy is of the plain cosines. method.md 3.8."""
+        cosines = self.forward(batch, update)
+        patients = self.patient_of.to(cosines.device)[batch.recording]
+        total = F.cross_entropy(self.logits(cosines, patients), patients, reduction="sum")
+        correct = (cosines.detach().argmax(1) == patients).sum()
+        segments = float(len(patients))
+        sums: dict[str, Tensor | float] = {
+            "loss": total.detach(),
+            "correct": correct,
+            "segments": segments,
+        }
+        return MicroResult(total, segments, sums)
+
+    def summarise(self, sums: dict[str, float]) -> dict[str, float]:
+        """Return the loss in bits a segment, and how often the nearest direction is the right."""
+        return {
+            "train_loss": sums["loss"] / sums["segments"] * BITS,
+            "train_accuracy": sums["correct"] / sums["segments"],
+        }
