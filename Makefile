@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help env git repro test ui forget clean
+.PHONY: help env git repro test exp params diff compare mlflow-sync ui forget clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,21 @@ test: env ## ruff, mypy and the tests
 	@ruff format --check .
 	@mypy
 	@pytest -n 2
+
+exp: git env ## run overlays: NAME="full paper200" SET="-S key=value" SEEDS="1 2 3"; the workspace stays as it is
+	@python -m experiments.run exp --name "$(NAME)" --set "$(SET)" --seeds "$(SEEDS)"
+
+params: env ## write overlays into params.yaml, running nothing: NAME="full paper200"
+	@python -m experiments.run params --name "$(NAME)"
+
+diff: env ## where two sets of overlays differ: A=full B="full paper200"
+	@python -m experiments.run diff --first "$(A)" --second "$(B)"
+
+compare: git env ## experiments side by side on one page: curves, scores, parameters (NAME="a b"; all without)
+	@python -m experiments.compare $(NAME)
+
+mlflow-sync: env ## log to MLflow from the reports what it does not have yet
+	@python -m ecg_core.mlflow_writer sync
 
 PORT ?= 5000
 ui: env ## MLflow's pages over all runs, on this machine alone (PORT=5000)

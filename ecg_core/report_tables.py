@@ -187,7 +187,7 @@ def refusal_table(refused: pd.DataFrame) -> Table:
     return frame_table(counts, {"source": "source", "reason": "reason", "count": "records refused"})
 
 
-def number(value: float | None) -> str:
+def number(value: float | int | None) -> str:
     """Return three decimals, or a dash for what is not defined."""
     return NONE if value is None or math.isnan(value) else f"{value:.3f}"
 
