@@ -1,6 +1,6 @@
 """Section `finetune`: flat, under the public configuration's names."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -46,7 +46,7 @@ class FinetuneParams(Section):
     best_checkpoint_metric: Literal["loss", "cinc_score"]
 
     @model_validator(mode="after")
-    def _lists_fit(self) -> Self:
+    def _lists_fit(self) -> "FinetuneParams":
         lead_positions(self.leads_to_load)
         if self.pos_weight is not None and len(self.pos_weight) != len(CLASSES):
             raise ValueError(f"pos_weight to have {len(CLASSES)} numbers, one a class")

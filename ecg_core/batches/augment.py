@@ -1,6 +1,6 @@
 """Section `task`: which leads a segment has, and which of them are masked."""
 
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -29,7 +29,7 @@ class TaskParams(Section):
     leads_to_load: LeadChoice
 
     @model_validator(mode="after")
-    def _leads_and_probabilities(self) -> Self:
+    def _leads_and_probabilities(self) -> "TaskParams":
         lead_positions(self.leads_to_load)
         if len(self.p) != 1 or not 0 <= self.p[0] <= 1:
             raise ValueError(f"p to be one probability, found {list(self.p)}")
@@ -46,7 +46,9 @@ class TaskParams(Section):
         return bool(self.perturbation_mode)
 
 
-def select_leads(segment: Segment, leads: LeadChoice, pad: bool) -> Segment:
+def select_leads(
+    segment: Segment, leads: LeadChoice, pad: bool
+) -> Float[np.ndarray, "kept sample"]:
     """Keep the chosen leads; with `pad` the others stay as rows of zeros, else they go."""
     positions = list(lead_positions(leads))
     if not pad:

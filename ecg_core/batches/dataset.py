@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -46,7 +46,7 @@ class Batch:
     """source/record_id:segment of every row, for messages."""
     padding: Bool[Tensor, "batch lead sample"] | None = None
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
         if device.type == "cpu":
             return self
@@ -174,6 +174,7 @@ def pair_feed(
     return BatchFeed(reader, members, per_update, dataset.num_workers, "pretrain")
 
 
+@runtime_checkable
 class BatchSizes(Protocol):
     """How finetuning cuts its batches."""
 

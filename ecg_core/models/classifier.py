@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +49,7 @@ class Classifier(nn.Module):
         logits: Tensor = self.proj(pool(frames, frame_padding))
         return logits
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Classifier":
         """Switch dropout on or off; a frozen encoder never has any."""
         super().train(mode)
         self.encoder.train(mode and not self.encoder_is_frozen)

@@ -1,7 +1,7 @@
 """The encoder that pretraining trains and every downstream task uses."""
 
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,6 +23,7 @@ SourcePadding = Bool[Tensor, "batch lead sample"]
 """True marks padding, the same for all leads of a row."""
 
 
+@runtime_checkable
 class SourceBatch(Protocol):
     """What the model reads of a batch."""
 
@@ -77,7 +78,7 @@ class ModelParams(Section):
     codebook_negatives: Literal[0]
 
     @model_validator(mode="after")
-    def _dimensions_divide(self) -> Self:
+    def _dimensions_divide(self) -> "ModelParams":
         for whole, part in (
             ("encoder_embed_dim", "encoder_attention_heads"),
             ("encoder_embed_dim", "conv_pos_groups"),

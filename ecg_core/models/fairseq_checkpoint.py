@@ -1,6 +1,7 @@
 """placeholder"""
 
 from pathlib import Path
+
 from ecg_core.params import Section
 
 

@@ -11,20 +11,6 @@ from torch import Tensor
 from ecg_core.training.objectives import BITS, MicroResult, TrainingBatch
 
 
-def patients_of_recordings(
-    recording_of_row: Int[np.ndarray, " row"],
-    rows: Int[np.ndarray, " segment"],
-    patients: Int[np.ndarray, " segment"],
-) -> Int[Tensor, " recording"]:
-    """Return each recording's patient, -1 for a recording that is not trained on.
-
-    `recording_of_row` numbers the recordings of all the store's rows, as batches do.
-    """
-    table = np.full(int(recording_of_row.max()) + 1, -1, dtype=np.int64)
-    table[recording_of_row[rows]] = patients
-    return torch.from_numpy(table)
-
-
 class ArcFaceObjective:
     """Cross-entropy of a segment's own patient, pushed away by the margin."""
 
@@ -32,12 +18,18 @@ class ArcFaceObjective:
         self,
         forward: Callable[[TrainingBatch, int], Tensor],
         logits: Callable[[Tensor, Tensor], Tensor],
-        patient_of: Int[Tensor, " recording"],
+        recording: Int[np.ndarray, " segment"],
+        patient: Int[np.ndarray, " segment"],
     ) -> None:
-        """`forward` gives cosines, `logits` puts the margin in."""
+        """`forward` gives cosines, `logits` puts the margin in.
+
+        `recording` has the numbers that batches know, for each segment that is trained on.
+        """
         self.forward = forward
         self.logits = logits
-        self.patient_of = patient_of
+        patient_of = np.full(int(recording.max()) + 1, -1, dtype=np.int64)
+        patient_of[recording] = patient
+        self.patient_of = torch.from_numpy(patient_of)
 
     def __call__(self, batch: TrainingBatch, update: int, micro: int) -> MicroResult:
         """Return the summed loss; accuracy is of the plain cosines. method.md 3.8."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -32,6 +32,7 @@ class NonFiniteLoss(Refusal):
     """A loss or gradient became NaN or infinite; the message says where and on what."""
 
 
+@runtime_checkable
 class Feed(Protocol):
     """Where micro-batches come from."""
 
@@ -59,6 +60,7 @@ class Progress:
     """What the task keeps, such as its best epoch."""
 
 
+@runtime_checkable
 class Limits(Protocol):
     """How long a run goes on, and how long its gradients may be."""
 

@@ -6,7 +6,7 @@ something: a mean is formed once, at the end of an epoch. method.md 3.1, 3.2, 3.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from pydantic import Field, model_validator
@@ -18,6 +18,7 @@ from ecg_core.params import Section
 BITS = 1 / math.log(2)
 
 
+@runtime_checkable
 class TrainingBatch(Protocol):
     """What a loop and an objective need to know of a micro-batch."""
 
@@ -33,7 +34,7 @@ class TrainingBatch(Protocol):
     def names(self) -> tuple[str, ...]: ...
     @property
     def padding(self) -> Tensor | None: ...
-    def to(self, device: torch.device) -> Self: ...
+    def to(self, device: torch.device) -> "TrainingBatch": ...
 
 
 class MicroResult(NamedTuple):
@@ -47,6 +48,7 @@ class MicroResult(NamedTuple):
     """What history is made of."""
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A task's loss."""
 
@@ -72,7 +74,7 @@ class CriterionParams(Section):
     eps: float = Field(gt=0)
 
     @model_validator(mode="after")
-    def _every_key_is_logged(self) -> Self:
+    def _every_key_is_logged(self) -> "CriterionParams":
         if set(self.log_keys) != {"prob_perplexity", "code_perplexity", "temp"}:
             raise ValueError(
                 "log_keys to be [prob_perplexity, code_perplexity, temp], which are always logged, "
@@ -81,6 +83,7 @@ class CriterionParams(Section):
         return self
 
 
+@runtime_checkable
 class PretrainForward(Protocol):
     """What the pretraining model returns, as far as the loss is concerned."""
 

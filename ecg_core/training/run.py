@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -20,6 +20,7 @@ from ecg_core.training.schedule import LearningRate
 CODE = [Path("ecg_core") / name for name in ("batches", "models", "training", "losses.py")]
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Whoever is told how a run goes (tracking.Run)."""
 

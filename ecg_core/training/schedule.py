@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import Field, model_validator
 
@@ -26,7 +26,7 @@ class ScheduleParams(Section):
     final_lr_scale: float = Field(gt=0, le=1)
 
     @model_validator(mode="after")
-    def _phases_make_a_whole(self) -> Self:
+    def _phases_make_a_whole(self) -> "ScheduleParams":
         if min(self.phase_ratio) < 0 or not math.isclose(sum(self.phase_ratio), 1.0):
             raise ValueError(f"phase_ratio to add up to 1, found {list(self.phase_ratio)}")
         return self
@@ -76,14 +76,20 @@ def tri_stage(
 
 
 def learning_rate(schedule: ScheduleParams, lr: tuple[float, ...], max_update: int) -> LearningRate:
-    """Return the schedule that the parameters name; tri_stage needs max_update."""
+    """Return the schedule that section `lr_scheduler` names; tri_stage needs max_update."""
     if schedule.name == "fixed":
         return fixed(lr, schedule.warmup_updates, schedule.force_anneal, schedule.lr_shrink)
+    if not max_update:
+        raise BadParams(
+            "params.yaml: optimization.max_update: expected at least 1, whose parts the phases of "
+            "lr_scheduler tri_stage are, found 0"
+        )
     return tri_stage(
         lr[0], max_update, schedule.phase_ratio, schedule.init_lr_scale, schedule.final_lr_scale
     )
 
 
+@runtime_checkable
 class FinetuneSchedule(Protocol):
     """The schedule's keys among section `finetune`'s."""
 
