@@ -5,7 +5,7 @@ import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import aiohttp
 import fsspec
@@ -33,6 +33,7 @@ class NotOnMirror(Refusal):
     """The mirror answers, but does not hold a file that its own listing names."""
 
 
+@runtime_checkable
 class Mirror(Protocol):
     """A place that holds raw files under the paths `<dataset>/<version>/…`."""
 

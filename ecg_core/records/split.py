@@ -1,7 +1,7 @@
 """Which part each segment takes: by a hash of its patient's key, so by nothing but key and seed."""
 
 from collections.abc import Mapping, Set
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,7 @@ class SplitParams(Section):
     exclude_identify_from_pretraining: bool
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _fits_together(self) -> "SplitParams":
         if self.valid_fraction + self.test_fraction > 1:
             raise ValueError("expected valid_fraction and test_fraction to be at most 1 together")
         if PTBXL_SOURCE in self.finetune_sources:
