@@ -75,7 +75,7 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
         )
     module.load_state_dict(dict(tensors))
     log.info(
-        "%s: loaded %d tensors, %d numbers",
+        "%s: loaded %d tensors, %d parameters",
         path,
         len(own),
         sum(tensor.numel() for tensor in own.values()),
