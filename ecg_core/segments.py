@@ -64,10 +64,8 @@ class SegmentStore:
 
     def __init__(self, folder: Path) -> None:
         """Open a store; raise BadSegments when a file is missing or has not its size."""
-        meta, recordings = _read_meta(folder)
+        self.fs, self.n_samples, recordings = _read_layout(folder)
         self.folder = folder
-        self.fs: int = meta["fs"]
-        self.n_samples: int = meta["samples"]
         counts = recordings["segments"].to_numpy(np.int64)
         self._recording = np.repeat(np.arange(len(recordings)), counts)
         self.index = list_segments(recordings)
@@ -125,9 +123,7 @@ class SegmentWriter:
 
     def __init__(self, folder: Path) -> None:
         """Open a store that `create_segments` has laid out."""
-        meta, recordings = _read_meta(folder)
-        self.n_samples: int = meta["samples"]
-        self.recordings = recordings
+        _, self.n_samples, recordings = _read_layout(folder)
         self._first = np.concatenate([[0], np.cumsum(recordings["segments"].to_numpy(np.int64))])
         self._signals = os.open(folder / _SIGNALS, os.O_WRONLY)
         self._gains = os.open(folder / _GAINS, os.O_WRONLY)
@@ -178,11 +174,13 @@ def _write_all(descriptor: int, content: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _read_meta(folder: Path) -> tuple[dict[str, int], pd.DataFrame]:
+def _read_layout(folder: Path) -> tuple[int, int, pd.DataFrame]:
+    """Return fs, samples a segment, and the recordings with their numbers of segments."""
     if not (folder / _META).is_file() or not (folder / _RECORDINGS).is_file():
         raise BadSegments(f"{folder}: expected a store of segments, found none")
     meta = json.loads((folder / _META).read_text())
     if meta.get("leads") != list(LEADS):
         raise BadSegments(f"{folder / _META}: expected leads {LEADS}, found {meta.get('leads')}")
     texts = {"source": str, "record_id": str}
-    return meta, pd.read_csv(folder / _RECORDINGS, dtype=texts, keep_default_na=False)
+    recordings = pd.read_csv(folder / _RECORDINGS, dtype=texts, keep_default_na=False)
+    return int(meta["fs"]), int(meta["samples"]), recordings
