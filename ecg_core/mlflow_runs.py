@@ -59,7 +59,8 @@ def open_store(experiment: str) -> tuple[MlflowClient, str]:
     # the default location is relative to the current folder, which DVC throws away under --temp
     local = not os.environ.get("MLFLOW_TRACKING_URI")
     location = str(project_root() / "mlartifacts") if local else None
-    return client, str(client.create_experiment(experiment, artifact_location=location))
+    kind = {"mlflow.experimentKind": "custom_model_development"}  # how its pages are laid out
+    return client, str(client.create_experiment(experiment, location, kind))
 
 
 def current_experiment() -> Experiment:

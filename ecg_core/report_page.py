@@ -156,15 +156,19 @@ def _block_html(block: Block) -> str:
             return f"<figure>{drawing}<figcaption>{html.escape(caption)}</figcaption></figure>"
         case Table(columns, rows):
             head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
-            body = "\n".join(_row_html(row) for row in rows)
+            body = "\n".join(_row_html(columns, row) for row in rows)
             return (
                 f'<div class="table" tabindex="0"><table>\n<thead><tr>{head}</tr></thead>\n'
                 f"<tbody>\n{body}\n</tbody></table></div>"
             )
 
 
-def _row_html(row: tuple[str, ...]) -> str:
-    cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
+def _row_html(columns: tuple[str, ...], row: tuple[str, ...]) -> str:
+    """Return a row whose cells know their column, for a screen too narrow for a table."""
+    cells = "".join(
+        f'<td data-of="{html.escape(name, quote=True)}">{html.escape(cell)}</td>'
+        for name, cell in zip(columns[1:], row[1:], strict=True)
+    )
     return f'<tr><th scope="row">{html.escape(row[0])}</th>{cells}</tr>'
 
 
