@@ -49,11 +49,19 @@ def require_no_leak(leaks: Leaks, *, except_pretraining: bool) -> None:
 
 
 def split_counts(split: pd.DataFrame, leaks: Leaks) -> dict[str, object]:
-    """Return the split's metric: segments, recordings and patients of each part, and the leaks."""
+    """Return the split's metric: each part's size, the leaks, where identify's patients are."""
     parts = {"pretrain": split[split["pretrain"] == 1]}
     parts |= {f"finetune_{part}": split[split["finetune"] == part] for part in FINETUNE_PARTS}
     parts |= {f"identify_{part}": split[split["identify"] == part] for part in IDENTIFY_PARTS}
-    return {"parts": {name: _sizes(rows) for name, rows in parts.items()}, "leaks": leaks}
+    tested = set(parts["identify_gallery"]["patient"]) | set(parts["identify_probe"]["patient"])
+    shared = {
+        name: len(tested & set(parts[name]["patient"])) for name in ("pretrain", "identify_train")
+    }
+    return {
+        "parts": {name: _sizes(rows) for name, rows in parts.items()},
+        "leaks": leaks,
+        "identify_patients_shared": shared,
+    }
 
 
 def _against(

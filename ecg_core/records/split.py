@@ -40,6 +40,8 @@ class SplitParams(Section):
             raise ValueError("expected valid_fraction and test_fraction to be at most 1 together")
         if PTBXL_SOURCE in self.finetune_sources:
             raise ValueError(f"expected no {PTBXL_SOURCE} to finetune on: it has no SNOMED codes")
+        if self.unit == "source" and not self.valid_fraction + self.test_fraction:
+            raise ValueError("expected valid_fraction or test_fraction above 0 with unit: source")
         if (self.unit == "source") != (self.holdout_source is not None):
             raise ValueError("expected holdout_source with unit: source, and only then")
         if self.ptbxl_folds and self.unit in ("segment", "source"):
@@ -93,30 +95,34 @@ def _hashed_parts(table: pd.DataFrame, params: SplitParams) -> pd.Series:
         # the source left out is all valid and test, in the same proportion
         valid, test = valid / (valid + test), test / (valid + test)
     part = {key: part_of(key, params.seed, valid, test) for key in keys.unique()}
-    parts = keys.map(part)
+    parts = _looked_up(keys, part)
     if params.unit == "source":
         parts = parts.where(table["source"] == params.holdout_source, "train")
     if params.ptbxl_folds:
-        folds = table["fold"].map(_PTBXL_PARTS).fillna("train")
+        folds = [_PTBXL_PARTS.get(fold, "train") for fold in table["fold"].fillna(0)]
         parts = parts.where(table["fold"].isna(), folds)
     return parts.where(table["source"].isin(params.finetune_sources), "")
 
 
 def _listed_parts(table: pd.DataFrame, listed: Mapping[str, Set[str]]) -> pd.Series:
     part = {record: name for name in ("train", "valid", "test") for record in listed[name]}
-    return table["record"].map(part).fillna("")
+    return _looked_up(table["record"], part)
+
+
+def _looked_up(keys: pd.Series, part: Mapping[str, str]) -> pd.Series:
+    """Return the part of each key, "" where there is none."""
+    return pd.Series([part.get(key, "") for key in keys], index=keys.index, dtype="str")
 
 
 def _identify_parts(table: pd.DataFrame, manifest: pd.DataFrame, params: SplitParams) -> pd.Series:
     """Mark a known patient's first recording gallery, the second probe; train is nobody of them."""
     known = manifest[manifest["patient_kind"] == PTBXL_PATIENT].sort_values("ecg_id")
+    known = known[known["patient"].duplicated(keep=False)]
     rank = known.groupby("patient").cumcount()
-    repeated = known["patient"].duplicated(keep=False)
-    chosen = {0: "gallery", 1: "probe"}
     names = known["source"] + "/" + known["record_id"]
-    part = dict(zip(names[repeated], rank[repeated].map(chosen).fillna(""), strict=True))
-    parts = table["record"].map(part).fillna("")
-    free = ~table["patient"].isin(known.loc[repeated, "patient"])
+    part = dict.fromkeys(names[rank == 0], "gallery") | dict.fromkeys(names[rank == 1], "probe")
+    parts = _looked_up(table["record"], part)
+    free = ~table["patient"].isin(known["patient"])
     return parts.mask(free & table["source"].isin(params.pretrain_sources), "train")
 
 
