@@ -12,7 +12,7 @@ from ecg_core.leads import lead_positions
 from ecg_core.manifest import read_manifest
 from ecg_core.metrics.evaluation import EvaluateParams, Predictions
 from ecg_core.metrics.evaluation_report import PartsPredicted, evaluate, write_evaluation
-from ecg_core.metrics.parts import Part, read_part
+from ecg_core.metrics.parts import Part, held_out_parts
 from ecg_core.models import classifier
 from ecg_core.params import read_section as read
 from ecg_core.segments import open_segments
@@ -31,9 +31,7 @@ def main() -> None:
     device = set_up_device(common)
     model = classifier.load_classifier(MODEL, str(device))
     store, split, manifest = open_segments(SEGMENTS), read_split(SPLIT), read_manifest(MANIFEST)
-    valid, test = (
-        read_part(split, "finetune", name, manifest, store.index) for name in ("valid", "test")
-    )
+    valid, test = held_out_parts(split, manifest, store.index)
 
     def predict(leads: tuple[int, ...]) -> PartsPredicted:
         reader = SegmentBatches(store, None, leads, None, common.seed)

@@ -97,6 +97,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write metrics.json and every table."""
     for name, table in evaluation.tables.items():
         write_csv(folder / name, table)
+    # an empty folder where they are not wanted: the stage has the same outputs always
+    (folder / "challenge").mkdir(parents=True, exist_ok=True)
     for record_id, text in evaluation.challenge_output.items():
         write_text(folder / "challenge" / f"{record_id}.csv", text)
     write_json(folder / "metrics.json", {"evaluate": evaluation.metrics})

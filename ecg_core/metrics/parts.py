@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from ecg_core.manifest import label_matrix
 from ecg_core.metrics.evaluation import Predictions
 from ecg_core.refusal import Refusal
+from ecg_core.splits import IDENTIFY_PARTS
 
 
 class BadPart(Refusal):
@@ -26,15 +27,25 @@ class Part:
     segment: Int[np.ndarray, " segment"]
     rows: Int[np.ndarray, " segment"]
 
+    @property
+    def patients(self) -> Int[np.ndarray, " recording"]:
+        """Each recording's patient, counted from 0 without gaps in the order of their keys."""
+        return np.asarray(pd.factorize(self.recordings["patient"], sort=True)[0])
+
+    @property
+    def n_patients(self) -> int:
+        """How many patients there are."""
+        return self.recordings["patient"].nunique()
+
     def predictions(self, logits: Float[np.ndarray, "segment label"]) -> Predictions:
         """Return what a model said about this part."""
         return Predictions(self.recordings, self.labels, self.recording, self.segment, logits)
 
 
 def read_part(
-    split: pd.DataFrame, column: str, name: str, manifest: pd.DataFrame, index: pd.DataFrame
+    split: pd.DataFrame, column: str, manifest: pd.DataFrame, index: pd.DataFrame, name: str
 ) -> Part:
-    """Return the part that a column of the split names; `index` is the store's.
+    """Return the part `name` of a column of the split; `index` is the store's.
 
     Raises BadPart when the part is empty, or the manifest or the store lacks one of its segments.
     """
@@ -60,3 +71,23 @@ def read_part(
         segment=chosen["segment"].to_numpy(),
         rows=found["row"].to_numpy(np.int64),
     )
+
+
+def held_out_parts(
+    split: pd.DataFrame, manifest: pd.DataFrame, index: pd.DataFrame
+) -> tuple[Part, Part]:
+    """Return finetuning's valid and test."""
+    valid, test = (
+        read_part(split, "finetune", manifest, index, name) for name in ("valid", "test")
+    )
+    return valid, test
+
+
+def identify_parts(
+    split: pd.DataFrame, manifest: pd.DataFrame, index: pd.DataFrame
+) -> tuple[Part, Part, Part]:
+    """Return identification's train, gallery and probe."""
+    train, gallery, probe = (
+        read_part(split, "identify", manifest, index, name) for name in IDENTIFY_PARTS
+    )
+    return train, gallery, probe

@@ -21,7 +21,7 @@ INDEX = SPLIT[["source", "record_id", "segment"]].iloc[::-1].reset_index(drop=Tr
 
 
 def test_a_part_names_recordings_in_order_with_their_segments_in_the_store() -> None:
-    part = read_part(SPLIT, "finetune", "test", MANIFEST, INDEX)
+    part = read_part(SPLIT, "finetune", MANIFEST, INDEX, "test")
     assert part.recordings["record_id"].tolist() == ["R1", "R2"]
     assert part.labels.sum(axis=1).tolist() == [0, 1]
     assert part.recording.tolist() == [0, 1, 1]
@@ -31,14 +31,14 @@ def test_a_part_names_recordings_in_order_with_their_segments_in_the_store() -> 
 
 def test_an_empty_part_is_refused() -> None:
     with pytest.raises(BadPart, match="expected segments with finetune 'valid', found none"):
-        read_part(SPLIT, "finetune", "valid", MANIFEST, INDEX)
+        read_part(SPLIT, "finetune", MANIFEST, INDEX, "valid")
 
 
 def test_a_segment_that_the_store_lacks_is_refused_by_name() -> None:
     with pytest.raises(BadPart, match="in the store, found no b/R2"):
-        read_part(SPLIT, "finetune", "test", MANIFEST, INDEX.drop(index=3))
+        read_part(SPLIT, "finetune", MANIFEST, INDEX.drop(index=3), "test")
 
 
 def test_a_recording_that_the_manifest_lacks_is_refused_by_name() -> None:
     with pytest.raises(BadPart, match="in the manifest, found no a/R1"):
-        read_part(SPLIT, "finetune", "test", MANIFEST.drop(index=1), INDEX)
+        read_part(SPLIT, "finetune", MANIFEST.drop(index=1), INDEX, "test")
