@@ -169,8 +169,8 @@ def _require_file(path: Path) -> None:
         raise BadCheckpoint(f"{path}: expected a checkpoint, found no such file")
     if is_pickle(path):
         raise BadCheckpoint(
-            f"{path}: expected a safetensors file or a zip file of torch.save, found a bare pickle, "
-            "which is not read: it could run code"
+            f"{path}: expected a safetensors file or a zip file of torch.save, found a bare "
+            "pickle, which is not read: it could run code"
         )
 
 

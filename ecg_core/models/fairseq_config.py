@@ -87,10 +87,11 @@ def pretraining_params(config: Mapping[str, Any], path: Path) -> ModelParams:
     Raises BadCheckpoint for what this project has not: normalised input, a target GLU, ...
     """
     model, task = config["model"], config.get("task")
-    given = {**(task if isinstance(task, dict) else {}), **model}
     for key in ("normalize", "filter", "same_quantizer", "target_glu"):
-        if given.get(key):
-            raise BadCheckpoint(f"{path}: cfg.model.{key}: expected false, found {given[key]!r}")
+        for section, values in (("model", model), ("task", task)):
+            if isinstance(values, dict) and values.get(key):
+                found = f"{section}.{key}: expected false, found {values[key]!r}"
+                raise BadCheckpoint(f"{path}: cfg.{found}")
     # before 2023-05-04 there was no such key and every model was masked (method.md 1.2)
     return _params({"apply_mask": True, **model}, path)
 
