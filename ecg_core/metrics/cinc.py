@@ -34,26 +34,23 @@ def decide(
     return np.asarray(probabilities > thresholds)
 
 
-def rewards(
-    labels: Bool[np.ndarray, "row label"],
-    decisions: Bool[np.ndarray, "row label"],
-    weights: Float[np.ndarray, "label label"],
-) -> Float[np.ndarray, " row"]:
-    """Return each row's reward: weights of all (true, predicted) pairs over |true or predicted|."""
-    union = np.maximum(np.count_nonzero(labels | decisions, axis=1), 1)
-    return np.asarray(((labels @ weights) * decisions).sum(axis=1) / union)
-
-
 def row_sums(
     labels: Bool[np.ndarray, "row label"],
     decisions: Bool[np.ndarray, "row label"],
     weights: Float[np.ndarray, "label label"],
 ) -> Float[np.ndarray, "row 3"]:
-    """Return each row's share of the observed, correct and inactive sums."""
-    sinus = np.zeros_like(labels)
-    sinus[:, SINUS_CLASS] = True
-    columns = [rewards(labels, given, weights) for given in (decisions, labels, sinus)]
-    return np.stack(columns, axis=1)
+    """Return each row's share of the observed, correct and inactive sums.
+
+    A share is the weights of all (true, predicted) pairs over the number of classes that are true
+    or predicted; what is predicted are the decisions, the labels themselves, or sinus rhythm alone.
+    """
+    per_prediction = labels @ weights
+    n_true = np.count_nonzero(labels, axis=1)
+    n_predicted_only = np.count_nonzero(decisions & ~labels, axis=1)
+    observed = (per_prediction * decisions).sum(axis=1) / np.maximum(n_true + n_predicted_only, 1)
+    correct = (per_prediction * labels).sum(axis=1) / np.maximum(n_true, 1)
+    inactive = per_prediction[:, SINUS_CLASS] / (n_true + ~labels[:, SINUS_CLASS])
+    return np.stack([observed, correct, inactive], axis=1)
 
 
 def cinc_sums(
