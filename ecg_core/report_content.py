@@ -8,9 +8,11 @@ from ecg_core import figures
 from ecg_core.report_inputs import Inputs
 from ecg_core.report_page import Block, Chapter, Commands, Page, Picture, Table, Text
 from ecg_core.report_tables import (
+    NOTHING,
     difference_table,
     frame_table,
     headline_table,
+    identification_table,
     number,
     refusal_table,
     scale_of,
@@ -32,7 +34,7 @@ CAPTIONS = {
 
 def draw_all(inputs: Inputs) -> dict[str, Figure]:
     """Return the figures by file name; without pretraining of our own its figures are left out."""
-    nothing = float(inputs.evaluate["trivial"]["recording"]["cinc_nothing"])
+    nothing = float(inputs.evaluate["recording"][NOTHING])
     recordings = int(inputs.evaluate["recordings"])
     drawn = {}
     if not inputs.pretrain.empty:
@@ -93,7 +95,7 @@ def _warning(inputs: Inputs) -> str:
             "project's own split, which is not the report's nor the paper's."
         )
     layers, width = (inputs.params[f"model.encoder_{k}"] for k in ("layers", "embed_dim"))
-    nothing = number(found["trivial"]["recording"]["cinc_nothing"])
+    nothing = number(found["recording"][NOTHING])
     return (
         f"{scale}: {len(inputs.manifest)} recordings, a model of {layers} layers of {width}, "
         f"{found['recordings']} test recordings. The report's and the paper's numbers are of "
@@ -137,7 +139,16 @@ def _sources(inputs: Inputs) -> list[Block]:
 
 
 def _identification(inputs: Inputs) -> list[Block]:
-    return [tree_table(inputs.identify, "identification")] if inputs.identify else []
+    found = inputs.identify
+    if not found or not found["patients"]:
+        return []
+    return [
+        Text(
+            f"{found['patients']:.0f} patients with two recordings: does the second find the "
+            "first among all first ones, by the cosine of their embeddings?"
+        ),
+        identification_table(found, inputs.identify_leads),
+    ]
 
 
 def _data(inputs: Inputs) -> list[Block]:

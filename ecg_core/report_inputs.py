@@ -34,12 +34,14 @@ class Inputs:
     sources: pd.DataFrame
     identify: dict[str, Any]
     """Empty where the pipeline has no such stage."""
+    identify_leads: pd.DataFrame
 
 
 def read_inputs(root: Path) -> Inputs:
     """Read everything below a project's folder; raise Refusal naming the file that is missing."""
     reports, data = root / "reports", root / "data"
-    identify = reports / "identify" / "metrics.json"
+    identify = (reports / "identify" / "metrics.json").is_file()
+    identify_leads = reports / "identify" / "leads.csv"
     return Inputs(
         params=flatten(read_yaml(root / "params.yaml")),
         published=read_yaml(PUBLISHED_FILE),
@@ -53,7 +55,8 @@ def read_inputs(root: Path) -> Inputs:
         leads=_table(reports / "evaluate" / "leads.csv"),
         calibration=_table(reports / "evaluate" / "calibration.csv"),
         sources=_table(reports / "evaluate" / "sources.csv"),
-        identify=_metrics(reports, "identify") if identify.is_file() else {},
+        identify=_metrics(reports, "identify") if identify else {},
+        identify_leads=_table(identify_leads) if identify else pd.DataFrame(),
     )
 
 

@@ -14,6 +14,8 @@ FULL_RECORDS = 80_000
 """Kept records below which data are not PhysioNet's whole archives (88 253 in the Challenge's)."""
 
 NONE = "–"
+NOTHING, SINUS = "cinc_of_nothing_predicted", "cinc_of_sinus_for_everyone"
+"""The scores of the two answers that need no model, as evaluate names them."""
 
 
 def scale_of(inputs: Inputs) -> str:
@@ -71,15 +73,14 @@ def this_run(inputs: Inputs) -> dict[str, str]:
     trained = not inputs.pretrain.empty
     one_lead = _unit(inputs.leads, "segment")
     one_lead = one_lead[one_lead["leads"] == 1] if not one_lead.empty else one_lead
-    trivial = found["trivial"]["recording"]
     return {
         "pretrain_loss": f"{inputs.pretrain['loss'].iloc[-1]:.3f}" if trained else NONE,
         "pretrain_accuracy": f"{inputs.pretrain['accuracy'].iloc[-1]:.1%}" if trained else NONE,
         "finetune_loss": f"{last['test_loss_per_positive']:.3f}",
         "cinc_segment": with_interval(found, "segment", "cinc_fixed"),
         "cinc_recording": with_interval(found, "recording", "cinc_fixed"),
-        "cinc_nothing": number(trivial["cinc_nothing"]),
-        "cinc_sinus": number(trivial["cinc_sinus"]),
+        "cinc_nothing": number(found["recording"][NOTHING]),
+        "cinc_sinus": number(found["recording"][SINUS]),
         "cinc_one_lead": _row_with_interval(one_lead, "cinc_fixed"),
         "identification": _identification(inputs.identify),
     }
@@ -88,15 +89,21 @@ def this_run(inputs: Inputs) -> dict[str, str]:
 def _identification(identify: Mapping[str, Any]) -> str:
     if not identify:
         return "not part of this pipeline"
-    leaves = flatten(identify)
-    tops = [value for name, value in leaves.items() if name.split(".")[-1] == "top1"]
-    return f"{tops[0]:.1%}" if tops else NONE
+    if not identify["patients"]:
+        return "no patient is known to have two recordings"
+    return f"{_percent(identify, 'top1')}, {identify['patients']:.0f} patients"
+
+
+def _percent(identify: Mapping[Any, Any], name: str) -> str:
+    low, high = identify[f"{name}_low"], identify[f"{name}_high"]
+    return f"{100 * identify[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def with_interval(evaluate: Mapping[str, Any], unit: str, name: str) -> str:
-    """Return a headline number with its 95 % interval: 0.123 [0.012, 0.234]."""
-    ends = evaluate["interval"][unit][name]
-    return f"{number(evaluate[unit][name])} [{number(ends['low'])}, {number(ends['high'])}]"
+    """Return a headline number, with its 95 % interval where it has one: 0.12 [0.01, 0.23]."""
+    ends = evaluate["interval"][unit].get(name)
+    value = number(evaluate[unit][name])
+    return value if ends is None else f"{value} [{number(ends['low'])}, {number(ends['high'])}]"
 
 
 def _row_with_interval(rows: pd.DataFrame, name: str) -> str:
@@ -110,32 +117,18 @@ def _row_with_interval(rows: pd.DataFrame, name: str) -> str:
 def scores_table(inputs: Inputs) -> Table:
     """Return every headline number of evaluate, by recording and by segment."""
     found = inputs.evaluate
-    names = [
-        *found["segment"],
-        *(name for name in found["recording"] if name not in found["segment"]),
-    ]
+    units = ("recording", "segment")
+    names = dict.fromkeys(name for unit in reversed(units) for name in found[unit])
     rows = [
         (
             SCORE_NAMES.get(name, name),
-            *(
-                with_interval(found, unit, name) if name in found[unit] else NONE
-                for unit in ("recording", "segment")
-            ),
+            *(with_interval(found, unit, name) if name in found[unit] else NONE for unit in units),
         )
         for name in names
     ]
-    rows += [
-        (words, *(number(found["trivial"][unit][name]) for unit in ("recording", "segment")))
-        for name, words in (
-            ("cinc_nothing", "for scale: CinC 2021, nothing predicted"),
-            ("cinc_sinus", "for scale: CinC 2021, sinus rhythm for everyone"),
-        )
-    ]
-    recordings = f"by recording (n = {found['recordings']})"
-    return Table(
-        ("test score [95 % interval]", recordings, f"by 5-s segment (n = {found['segments']})"),
-        tuple(rows),
-    )
+    by_recording = f"by recording (n = {found['recordings']})"
+    by_segment = f"by 5-s segment (n = {found['segments']})"
+    return Table(("test score [95 % interval]", by_recording, by_segment), tuple(rows))
 
 
 SCORE_NAMES = {
@@ -152,6 +145,8 @@ SCORE_NAMES = {
     "calibration_error": "expected calibration error",
     "loss_per_label": "loss, bits a label entry",
     "loss_per_positive": "loss, bits a positive label",
+    NOTHING: "for scale: CinC 2021, nothing predicted",
+    SINUS: "for scale: CinC 2021, sinus rhythm for everyone",
 }
 
 
@@ -177,6 +172,18 @@ def frame_table(frame: pd.DataFrame, columns: Mapping[str, str]) -> Table:
     """Return some columns of a data frame under other names."""
     rows = (tuple(show(value) for value in row) for row in frame[list(columns)].to_numpy())
     return Table(tuple(columns.values()), tuple(rows))
+
+
+def identification_table(identify: Mapping[str, Any], leads: pd.DataFrame) -> Table:
+    """Return how often a probe finds its patient in the gallery, by number of leads, in %."""
+    names = {"top1": "top 1", "top5": "top 5", "equal_error_rate": "equal error rate"}
+    rows = [
+        (f"{row['leads']} leads", *(_percent(row, name) for name in names))
+        for row in leads.to_dict("records")
+    ]
+    chance = [f"{100 * identify[f'chance_{name}']:.1f}" for name in ("top1", "top5")]
+    rows.append(("by chance", *chance, "50.0"))
+    return Table(("% [95 % interval]", *names.values()), tuple(rows))
 
 
 def refusal_table(refused: pd.DataFrame) -> Table:

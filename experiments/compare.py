@@ -24,7 +24,7 @@ from ecg_core.outputs import write_bytes, write_text
 from ecg_core.params import PARAMS_FILE
 from ecg_core.refusal import Refusal
 from ecg_core.report_page import Block, Chapter, Page, Picture, Table, Text, to_html
-from ecg_core.report_tables import NONE, number, show, with_interval
+from ecg_core.report_tables import NONE, NOTHING, number, show, with_interval
 
 TARGET = Path(".state/compare")
 WORKSPACE = "workspace"
@@ -114,7 +114,7 @@ def score_table(experiments: Sequence[Experiment]) -> Table:
     for experiment in experiments:
         found = experiment.evaluate
         cells = [with_interval(found, "recording", key) if found else NONE for key in SCORES]
-        trivial = number(found["trivial"]["recording"]["cinc_nothing"]) if found else NONE
+        trivial = number(found["recording"][NOTHING]) if found else NONE
         count = str(found["recordings"]) if found else NONE
         rows.append((experiment.name, *cells, count, trivial))
     columns = ("experiment", *SCORES.values(), "test recordings", "nothing predicted scores")

@@ -1,7 +1,6 @@
 """The report stage on a small finished project: what it says, and that it can be made again."""
 
 import hashlib
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from ecg_core.report_inputs import PUBLISHED_FILE, Inputs, read_inputs
 from ecg_core.report_page import to_markdown
 from ecg_core.report_tables import scale_of
 from stages import report
-from tests.report_example import write_project
+from tests.report_example import write_identification, write_project
 from tests.test_report_page import read
 
 
@@ -134,13 +133,14 @@ def test_refusals_and_the_leak_report_are_on_the_page(inputs: Inputs) -> None:
     assert re.search(r"60 records kept, 1 refused", text)
 
 
-def test_identification_is_shown_where_the_pipeline_has_it(project: Path, tmp_path: Path) -> None:
+def test_identification_is_shown_where_the_pipeline_has_it(inputs: Inputs, tmp_path: Path) -> None:
+    assert row_of(summary(inputs), "patient identification")[-1] == "not part of this pipeline"
     write_project(tmp_path)
-    folder = tmp_path / "reports" / "identify"
-    folder.mkdir()
-    (folder / "metrics.json").write_text(json.dumps({"identify": {"top1": 0.25, "probes": 17}}))
+    write_identification(tmp_path)
     text = summary(read_inputs(tmp_path))
-    assert row_of(text, "patient identification")[-1] == "25.0%"
+    assert row_of(text, "patient identification")[-1] == "25.0 [10.0, 40.0], 17 patients"
+    assert row_of(text, "1 leads")[1] == "25.0 [10.0, 40.0]"
+    assert row_of(text, "by chance")[1:] == ["5.9", "29.4", "50.0"]
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
