@@ -14,6 +14,7 @@ from torch import Tensor
 from ecg_core.models.classifier import Classifier
 from ecg_core.models.encoder import Encoder, ModelParams
 from ecg_core.models.fairseq_config import finetuning_params, pretraining_params
+from ecg_core.models.fairseq_file import read_fairseq
 from ecg_core.models.wav2vec2_cmsc import Wav2Vec2CMSC
 from ecg_core.params import parse_section
 from ecg_core.training.objectives import CriterionParams
@@ -72,8 +73,14 @@ class Fixtures:
         name = self.path("tiny_pretrain_cfg.json")
         params = pretraining_params({**config, "model": {**config["model"], **changes}}, name)
         model = Wav2Vec2CMSC(params)
-        model.load_state_dict(tensors(self.arrays("tiny_state_dict.npz")))
+        model.load_state_dict(self.weights())
         return model
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the tiny model's weights; the project keeps them in the original's checkpoint."""
+        if (self.folder / "tiny_state_dict.npz").is_file():
+            return tensors(self.arrays("tiny_state_dict.npz"))
+        return read_fairseq(self.path("tiny_pretrain_ckpt.pt")).tensors
 
     def classifier(self, changes: Mapping[str, Any]) -> Classifier:
         """Return the tiny classifier with its weights and some other parameters."""
