@@ -84,6 +84,12 @@ class StageWriter:
             tags = [RunTag(key, str(value)) for key, value in message["tags"].items()]
             self.client.log_batch(self.run_id, tags=tags)
 
+        if "model" in message and Path(message["model"]).is_file():
+            # here, because it takes seconds to import what only the last stage needs
+            from ecg_core.mlflow_model import log_classifier
+
+            log_classifier(mlflow_runs.tracking_uri(), self.parent, Path(message["model"]))
+
     def log_files(self, run_id: str, paths: Iterable[Path]) -> None:
         """Log files, and the files in folders, under the folders they lie in."""
         for path in paths:
@@ -94,18 +100,17 @@ class StageWriter:
                     self.client.log_artifact(run_id, str(file), folder.removeprefix(".") or None)
 
     def complete_from_reports(self) -> None:
-        """Log what this stage's reports hold and its run does not: epochs, final metrics."""
-        folder = Path("reports", self.stage)
-        history = folder / "history.csv"
-        now = _now_ms()
-        if history.is_file():
-            self._log_missing(read_history(history), now)
-        summary = folder / "metrics.json"
-        if summary.is_file():
-            values = numbers(json.loads(summary.read_text()))
-            for run_id in (self.parent, self.run_id):
-                metrics = [Metric(name, value, now, 0) for name, value in values.items()]
-                self._log_metrics(run_id, metrics)
+        """Log what this stage's reports hold and MLflow does not: epochs, and the final numbers.
+
+        The final numbers stand in the parent run, where experiments are compared.
+        """
+        folder, now = Path("reports", self.stage), _now_ms()
+        if (folder / "history.csv").is_file():
+            self._log_missing(read_history(folder / "history.csv"), now)
+        if (folder / "metrics.json").is_file():
+            values = numbers(json.loads((folder / "metrics.json").read_text()))
+            metrics = [Metric(name, value, now, 0) for name, value in values.items()]
+            self._log_metrics(self.parent, metrics)
 
     def _log_missing(self, rows: Sequence[tuple[int, dict[str, float]]], now: int) -> None:
         """Log the rows of a history whose epochs the run does not have."""
@@ -159,11 +164,11 @@ def read_history(path: Path) -> list[tuple[int, dict[str, float]]]:
 
 
 def numbers(tree: dict[str, Any]) -> dict[str, float]:
-    """Return a metrics file's numbers under their dotted names."""
+    """Return a metrics file's numbers under their dotted names, without their intervals."""
     return {
         name: float(value)
         for name, value in flatten(tree).items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, int | float) and ".interval." not in name
     }
 
 

@@ -67,6 +67,10 @@ class Run:
         """Set tags of the run, such as the device it ran on."""
         self._send({"tags": dict(tags)})
 
+    def log_model(self, checkpoint: Path) -> None:
+        """Log a finetuned checkpoint as the experiment's model, with its model card."""
+        self._send({"model": str(checkpoint)})
+
     def close(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED, waiting at most `PATIENCE_SECONDS`."""
         self._send({"end": status})

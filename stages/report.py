@@ -12,22 +12,24 @@ from stages.command import run_stage
 
 REPORTS = Path("reports")
 FIGURES = REPORTS / "report"
+CLASSIFIER = Path("models/finetuned/model.safetensors")
 KINDS = ("svg", "png", "pdf")
 
 
 def main() -> None:
     """Bring the stages' tables together."""
     inputs = read_inputs(Path())
-    drawings = {}
-    for name, figure in draw_all(inputs).items():
-        files = {kind: figure_bytes(figure, kind) for kind in KINDS}
-        for kind, content in files.items():
-            write_bytes(FIGURES / f"{name}.{kind}", content)
-        drawings[name] = files["svg"].decode()
-    page = build_page(inputs, drawings)
-    write_text(REPORTS / "index.html", to_html(page))
-    write_text(REPORTS / "summary.md", to_markdown(page, pictures=FIGURES.name))
     with tracking.run("report") as run:
+        run.log_model(CLASSIFIER)
+        drawings = {}
+        for name, figure in draw_all(inputs).items():
+            files = {kind: figure_bytes(figure, kind) for kind in KINDS}
+            for kind, content in files.items():
+                write_bytes(FIGURES / f"{name}.{kind}", content)
+            drawings[name] = files["svg"].decode()
+        page = build_page(inputs, drawings)
+        write_text(REPORTS / "index.html", to_html(page))
+        write_text(REPORTS / "summary.md", to_markdown(page, pictures=FIGURES.name))
         run.log_artifacts([FIGURES, REPORTS / "index.html", REPORTS / "summary.md"])
 
 
