@@ -111,7 +111,15 @@ def _load(path: Path) -> object:
         raise BadCheckpoint(
             f"{path}: expected tensors and plain values alone, found {found}; nothing was executed"
         ) from None
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        struct.error,
+    ) as error:
         raise BadCheckpoint(
             f"{path}: expected a checkpoint of torch.save, found: {_short(error)}"
         ) from None
@@ -123,6 +131,13 @@ def _short(error: Exception) -> str:
     return (lines[-1] if lines else type(error).__name__)[:300]
 
 
+def _holds_floats(value: object) -> bool:
+    """Return whether a value is a plain tensor of floats with its numbers in memory."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        return False
+    return value.device.type == "cpu" and value.is_floating_point()
+
+
 def _own_names(tensors: object, path: Path) -> dict[str, Tensor]:
     if not isinstance(tensors, dict) or not tensors:
         raise BadCheckpoint(f"{path}: expected tensors by name, found {type(tensors).__name__}")
@@ -130,7 +145,7 @@ def _own_names(tensors: object, path: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise BadCheckpoint(f"{path}: expected names of tensors, found {name!r:.80}")
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        if not _holds_floats(tensor):
             kind = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
             raise BadCheckpoint(f"{path}: {name}: expected a tensor of floats, found {kind}")
         stem, _, last = name.rpartition(".")

@@ -53,8 +53,12 @@ def read_model(path: Path) -> StoredModel:
         raise BadCheckpoint(f"{path}: expected a whole safetensors file, found: {error}") from None
     if "model" not in metadata:
         raise BadCheckpoint(f"{path}: expected the model's parameters in the file, found none")
-    model = json.loads(metadata["model"])
-    return StoredModel(str(model["kind"]), dict(model["params"]), tensors)
+    try:
+        model = json.loads(metadata["model"])
+        return StoredModel(str(model["kind"]), dict(model["params"]), tensors)
+    except (ValueError, TypeError, KeyError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise BadCheckpoint(f"{path}: expected kind and params of a model, found {found}") from None
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
