@@ -69,7 +69,7 @@ def test_pyfunc_predicts_from_millivolts_as_the_checkpoint_does(project: Path) -
         [sys.executable, "-c", LOAD, *words],
         cwd=elsewhere, env=clean, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert "float32, (-1, 12, -1)" in said
+    assert "Tensor('float32', (-1, 12, -1))" in said
     with torch.no_grad():
         expected = torch.sigmoid(classifier(torch.from_numpy(signal_mv))).numpy()
     np.testing.assert_allclose(np.load(elsewhere / "answer.npy"), expected, atol=1e-6)
