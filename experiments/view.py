@@ -1,0 +1,60 @@
+"""The report page with what no DVC output may hold: the machine, the versions, the commit.
+
+`make page` writes .state/report/index.html; reports/index.html is the same without that chapter.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from ecg_core.outputs import write_text
+from ecg_core.refusal import Refusal
+from ecg_core.report_content import build_page
+from ecg_core.report_inputs import read_inputs
+from ecg_core.report_page import Chapter, Table, to_html
+
+PROCESSOR = Path(__file__).parents[1] / ".ci" / "processor"
+TARGET = Path(".state/report/index.html")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "dvc", "mlflow")
+
+
+def environment() -> Chapter:
+    """Return this machine and this environment, which need not be where the run was made."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    rows = [
+        ("commit", _output("git", "describe", "--always", "--dirty")),
+        ("machine", f"{platform.platform()}, {os.cpu_count()} cores, {device}"),
+        ("processor", _output(str(PROCESSOR))),
+        ("CPU kernels of torch", torch.backends.cpu.get_cpu_capability()),
+        ("Python", platform.python_version()),
+        *((name, version(name)) for name in PACKAGES),
+    ]
+    return Chapter("Environment of this page", (Table(("what", "found"), tuple(rows)),))
+
+
+def _output(*words: str) -> str:
+    answer = subprocess.run(words, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    """Write the page and say where."""
+    figures = sorted(Path("reports/report").glob("*.svg"))
+    if not figures:
+        raise Refusal("reports/report: expected the report's figures, found none: `make repro`")
+    page = build_page(read_inputs(Path()), {path.stem: path.read_text() for path in figures})
+    write_text(TARGET, to_html(replace(page, chapters=(*page.chapters, environment()))))
+    print(TARGET.absolute().as_uri())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Refusal as refusal:
+        sys.exit(f"error: {refusal}")
