@@ -20,7 +20,9 @@ MANIFEST_COLUMNS = {
     "path": "str",
     "fs": "float64",
     "n_samples": "int64",
+    "suffix": "str",
     "leads": "str",
+    "gains": "str",
     "age": "float64",
     "sex": "str",
     "codes": "str",
@@ -30,13 +32,16 @@ MANIFEST_COLUMNS = {
     "ecg_id": "Int64",
     "fold": "Int64",
     "flat_leads": "str",
+    "checksums": "str",
     "sha256": "str",
 }
 """Columns of the manifest and their types; texts hold lists separated by spaces, "" for none.
 
-`path` is relative to the folder of raw files and has no suffix; `fs` is in Hz; `leads` in the
-order of the files; `age` in years; `fold` is PTB-XL's strat_fold; `sha256` is of the signal: int16,
-little-endian, lead-first, leads in the standard order.
+`path` is relative to the folder of raw files and has no suffix, the signal file's is `suffix`; `fs`
+is in Hz; `leads` are named as in the file and in its order; `gains` are digital units per millivolt
+of the twelve standard leads in their order; `age` is in years; `fold` is PTB-XL's strat_fold;
+`checksums` (WFDB's, 16 bits a lead) and `sha256` are of the signal: int16, little-endian,
+lead-first, leads in the standard order.
 """
 
 UNUSED_COLUMNS = ("source", "record_id", "path", "why")

@@ -133,11 +133,14 @@ class SegmentWriter:
     ) -> None:
         """Cut a whole recording, shape (lead, sample), into its segments and put them in place."""
         count = int(self._first[recording + 1] - self._first[recording])
+        if not count:
+            return
         cut = signal[:, : count * self.n_samples].reshape(len(LEADS), count, self.n_samples)
-        segments = np.ascontiguousarray(cut.transpose(1, 0, 2), "<i2")
+        segments = np.ascontiguousarray(cut.transpose(1, 0, 2), "<i2").data.cast("B")
         start = int(self._first[recording]) * len(LEADS) * self.n_samples * 2
-        _write_all(self._signals, segments.tobytes(), start)
-        _write_all(self._gains, gains.astype("<f4").tobytes(), recording * _BYTES_OF_GAINS)
+        _write_all(self._signals, segments, start)
+        of_leads = memoryview(gains.astype("<f4").tobytes())
+        _write_all(self._gains, of_leads, recording * _BYTES_OF_GAINS)
 
     def close(self) -> None:
         """Bring everything to the disk."""
@@ -167,8 +170,7 @@ def create_segments(
     return SegmentWriter(folder)
 
 
-def _write_all(descriptor: int, content: bytes, offset: int) -> None:
-    view = memoryview(content)
+def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written

@@ -8,7 +8,7 @@ import numpy as np
 
 from ecg_core.leads import LEADS
 from ecg_core.manifest import Finding, Reason, RefusedRecord
-from ecg_core.records.header import Header, read_header
+from ecg_core.records.header import Header, lead_order, read_header
 from ecg_core.records.labels import is_snomed, scored_classes
 from ecg_core.records.raw import PTBXL_SOURCE, DataParams, RecordFiles
 from ecg_core.records.wfdb_io import (
@@ -16,6 +16,7 @@ from ecg_core.records.wfdb_io import (
     Digital,
     read_leads,
     require_signal_file,
+    signal_checksums,
     signal_sha256,
     standard_leads,
 )
@@ -33,6 +34,7 @@ class Examined:
     findings: tuple[Finding, ...]
     header: Header | None = None
     sha256: str = ""
+    checksums: tuple[int, ...] = ()
     flat_leads: tuple[str, ...] = ()
 
 
@@ -54,12 +56,19 @@ def examine(raw: Path, params: DataParams, files: RecordFiles) -> Examined:
     except RefusedRecord as refusal:
         return Examined(files, (*findings, *refusal.findings), header)
     findings += _of_checksums(leads, header)
-    if header.order() is None:
+    if lead_order(header.names()) is None:
         return Examined(files, (*findings, *_of_samples(leads)), header)
-    signal = standard_leads(leads, header)
+    signal = standard_leads(leads, header.names())
     flat = tuple(LEADS[lead] for lead in np.flatnonzero(_is_flat(signal)))
     findings += _of_samples(signal)
-    return Examined(files, tuple(findings), header, signal_sha256(signal), flat)
+    return Examined(
+        files=files,
+        findings=tuple(findings),
+        header=header,
+        sha256=signal_sha256(signal),
+        checksums=tuple(signal_checksums(signal)),
+        flat_leads=flat,
+    )
 
 
 def manifest_row(examined: Examined, header: Header) -> dict[str, object]:
@@ -72,12 +81,15 @@ def manifest_row(examined: Examined, header: Header) -> dict[str, object]:
         "path": files.path,
         "fs": header.fs,
         "n_samples": header.n_samples,
-        "leads": " ".join(lead.name for lead in header.leads),
+        "suffix": header.leads[0].file.rpartition(".")[2],
+        "leads": " ".join(header.names()),
+        "gains": " ".join(f"{gain:.10g}" for gain in header.gains()),
         "age": header.age,
         "sex": header.sex,
         "codes": " ".join(header.diagnoses),
         "classes": " ".join(scored_classes(header.diagnoses)),
         "flat_leads": " ".join(examined.flat_leads),
+        "checksums": " ".join(map(str, examined.checksums)),
         "sha256": examined.sha256,
     }
 
@@ -102,8 +114,8 @@ def _of_header(header: Header, files: RecordFiles, params: DataParams) -> list[F
     if segments_in(header.n_samples, header.fs, params.fs, params.seconds) < 1:
         found = f"{header.n_samples / header.fs:.3f} s"
         findings.append(Finding(Reason.SHORT, f"{params.seconds:g} s", found))
-    if header.order() is None:
-        names = " ".join(lead.name or "?" for lead in header.leads)
+    if lead_order(header.names()) is None:
+        names = " ".join(name or "?" for name in header.names())
         findings.append(Finding(Reason.LEADS, f"{' '.join(LEADS)}, each once", names[:80]))
     return findings
 
@@ -124,8 +136,7 @@ def _of_gains(header: Header, files: RecordFiles) -> list[Finding]:
 
 
 def _of_checksums(leads: Digital, header: Header) -> list[Finding]:
-    sums = leads.sum(axis=1, dtype=np.int64) % 65536
-    for lead, total in zip(header.leads, sums.tolist(), strict=True):
+    for lead, total in zip(header.leads, signal_checksums(leads), strict=True):
         if lead.checksum is not None and lead.checksum % 65536 != total:
             expected = f"{lead.name} {lead.checksum % 65536}"
             return [Finding(Reason.CHECKSUM, expected, f"{lead.name} {total}")]

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ecg_core.leads import LEADS
@@ -43,12 +44,22 @@ class Header:
     sex: str
     diagnoses: tuple[str, ...]
 
-    def order(self) -> tuple[int, ...] | None:
-        """Return where the standard leads stand in the file, or None when one is not there once."""
-        found = [_POSITION.get(lead.name.lower(), -1) for lead in self.leads]
-        if any(found.count(position) != 1 for position in range(len(LEADS))):
-            return None
-        return tuple(found.index(position) for position in range(len(LEADS)))
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the leads as they are written, in the order of the file."""
+        return tuple(lead.name for lead in self.leads)
+
+    def gains(self) -> tuple[float, ...]:
+        """Return the gains of the twelve standard leads in their order, () where one is missing."""
+        return tuple(self.leads[place].gain for place in lead_order(self.names()) or ())
+
+
+@lru_cache(maxsize=1024)
+def lead_order(names: tuple[str, ...]) -> tuple[int, ...] | None:
+    """Return where the standard leads stand among names, or None when one is not there once."""
+    found = [_POSITION.get(name.lower(), -1) for name in names]
+    if any(found.count(position) != 1 for position in range(len(LEADS))):
+        return None
+    return tuple(found.index(position) for position in range(len(LEADS)))
 
 
 def unreadable(expected: str, found: str) -> RefusedRecord:
@@ -99,39 +110,50 @@ def parse_header(text: str, record_id: str) -> Header:
 
 def _parse_lead(line: str, record_id: str) -> LeadLine:
     fields = line.split(maxsplit=8)
-    form = _FORMAT.fullmatch(fields[1]) if len(fields) > 1 else None
-    if not form:
+    offset = _offset(fields[1]) if len(fields) > 1 else None
+    if offset is None:
         raise unreadable("a file and format 16 for each lead", line)
     if fields[0] not in (f"{record_id}.mat", f"{record_id}.dat"):
         raise unreadable(f"the signal file {record_id}.mat or .dat", fields[0])
-    gain, baseline = _gain(fields, line)
+    zero = fields[4] if len(fields) > 4 else "0"
+    scale = _scale(fields[2], zero) if len(fields) > 2 else None
+    if scale is None:
+        raise unreadable("a gain per mV, uV or V and an ADC zero", line)
     checksum = fields[6] if len(fields) > 6 else None
     if checksum is not None and not _INTEGER.fullmatch(checksum):
         raise unreadable("a checksum", line)
     return LeadLine(
         file=fields[0],
-        offset=int(form[1] or 0),
-        gain=gain,
-        baseline=baseline,
+        offset=offset,
+        gain=scale[0],
+        baseline=scale[1],
         checksum=None if checksum is None else int(checksum),
         name=fields[8] if len(fields) > 8 else "",
     )
 
 
-def _gain(fields: list[str], line: str) -> tuple[float, int]:
-    """Return digital units per millivolt, and the digital value of 0 mV."""
-    match = _GAIN.fullmatch(fields[2]) if len(fields) > 2 else None
-    zero = fields[4] if len(fields) > 4 else "0"
+# all leads of most records say the same here: what a text means is worked out once
+@lru_cache(maxsize=1024)
+def _offset(form: str) -> int | None:
+    """Return the byte at which the samples begin, None for a format other than 16."""
+    match = _FORMAT.fullmatch(form)
+    return int(match[1] or 0) if match else None
+
+
+@lru_cache(maxsize=1024)
+def _scale(gain: str, zero: str) -> tuple[float, int] | None:
+    """Return digital units per millivolt and the digital value of 0 mV, None if these are none."""
+    match = _GAIN.fullmatch(gain)
     if not match or not _INTEGER.fullmatch(zero):
-        raise unreadable("a gain and an ADC zero", line)
+        return None
     per_millivolt = _PER_MILLIVOLT.get((match[3] or "mV").lower())
     try:
-        gain = float(match[1])
+        units = float(match[1])
     except ValueError:
-        raise unreadable("a gain", line) from None
-    if per_millivolt is None or not math.isfinite(gain):
-        raise unreadable("a gain per mV, uV or V", line)
-    return gain * per_millivolt, int(match[2] if match[2] is not None else zero)
+        return None
+    if per_millivolt is None or not math.isfinite(units):
+        return None
+    return units * per_millivolt, int(match[2] if match[2] is not None else zero)
 
 
 def _comments(lines: list[str]) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """Signals of WFDB records: format 16 in a .dat, or in the Challenge's MATLAB v4 .mat."""
 
 import hashlib
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from ecg_core.leads import LEADS
 from ecg_core.manifest import Finding, Reason, RefusedRecord
-from ecg_core.records.header import Header, read_header
+from ecg_core.records.header import Header, lead_order, read_header
 
 Digital = npt.NDArray[np.int16]
 
@@ -20,6 +21,8 @@ NO_VALUE = -32768
 _POINTER = b"version https://git-lfs"
 _INT16_LITTLE_ENDIAN = 30
 _MATRIX_NAME = b"val\0"
+_OFFSETS = {".mat": 24, ".dat": 0}
+"""The byte at which the samples begin."""
 
 
 @dataclass(frozen=True)
@@ -36,38 +39,58 @@ def read_leads(path: Path, header: Header) -> Digital:
 
     Raises RefusedRecord when the file is missing, or is not what the header says.
     """
-    n_leads, offset = len(header.leads), header.leads[0].offset
-    size = offset + 2 * n_leads * header.n_samples
+    offset = header.leads[0].offset
+    if offset != _OFFSETS[path.suffix]:
+        raise _not_whole(f"samples from byte {_OFFSETS[path.suffix]}", f"from byte {offset}")
+    return read_samples(path, len(header.leads), header.n_samples)
+
+
+def read_samples(path: Path, n_leads: int, n_samples: int) -> Digital:
+    """Return a signal file that holds so many leads and samples, shape (lead, sample).
+
+    Raises RefusedRecord when it is missing or is another file.
+    """
+    offset = _OFFSETS[path.suffix]
+    size = offset + 2 * n_leads * n_samples
     require_signal_file(path, size)
-    content = path.read_bytes()
-    if path.suffix == ".mat":
-        _require_matrix(content, n_leads, header.n_samples, offset)
+    with path.open("rb", buffering=0) as file:
+        content = file.read(size)
+    if content.startswith(_POINTER):
+        raise _not_whole(f"{size} bytes", f"a Git-LFS pointer of {size} bytes")
+    if offset:
+        _require_matrix(content, n_leads, n_samples)
     samples = np.frombuffer(content, "<i2", offset=offset)
-    return np.ascontiguousarray(samples.reshape(header.n_samples, n_leads).T, np.int16)
+    return np.ascontiguousarray(samples.reshape(n_samples, n_leads).T, np.int16)
 
 
 def require_signal_file(path: Path, size: int | None) -> None:
-    """Raise RefusedRecord unless a file is there, is no Git-LFS pointer and has its size in bytes.
+    """Raise RefusedRecord unless a file is there and has its size in bytes.
 
-    Without a size (the header is unreadable) any but 0 will do.
+    Without a size (the header is unreadable) any will do but 0 and that of a Git-LFS pointer.
     """
-    if not path.is_file():
-        raise RefusedRecord([Finding(Reason.NO_SIGNAL, path.name, "no such file")])
-    found = path.stat().st_size
+    try:
+        about = path.stat()
+    except OSError as error:
+        found = error.strerror or "none"
+        raise RefusedRecord([Finding(Reason.NO_SIGNAL, path.name, found)]) from None
+    if not stat.S_ISREG(about.st_mode):
+        raise RefusedRecord([Finding(Reason.NO_SIGNAL, path.name, "something that is no file")])
+    if about.st_size == size:
+        return
     expected = "a signal" if size is None else f"{size} bytes"
     with path.open("rb") as file:
         if file.read(len(_POINTER)) == _POINTER:
-            raise _not_whole(expected, f"a Git-LFS pointer of {found} bytes")
-    if found != size and (size is not None or not found):
-        raise _not_whole(expected, f"{found} bytes")
+            raise _not_whole(expected, f"a Git-LFS pointer of {about.st_size} bytes")
+    if size is not None or not about.st_size:
+        raise _not_whole(expected, f"{about.st_size} bytes")
 
 
-def standard_leads(leads: Digital, header: Header) -> Digital:
+def standard_leads(leads: Digital, names: tuple[str, ...]) -> Digital:
     """Put leads into the standard order; raise RefusedRecord when one of the twelve is missing."""
-    order = header.order()
+    order = lead_order(names)
     if order is None:
-        names = " ".join(lead.name or "?" for lead in header.leads)
-        raise RefusedRecord([Finding(Reason.LEADS, " ".join(LEADS), names[:80])])
+        found = " ".join(name or "?" for name in names)
+        raise RefusedRecord([Finding(Reason.LEADS, " ".join(LEADS), found[:80])])
     return leads if order == tuple(range(len(leads))) else leads[list(order)]
 
 
@@ -76,24 +99,27 @@ def signal_sha256(signal: Digital) -> str:
     return hashlib.sha256(np.ascontiguousarray(signal, "<i2").data).hexdigest()
 
 
+def signal_checksums(leads: Digital) -> list[int]:
+    """Return WFDB's checksum of each lead: the sum of its samples, modulo 65536 (header-5.htm)."""
+    # int32 may wrap around, which changes nothing modulo 65536
+    return [int(total) % 65536 for total in leads.sum(axis=1, dtype=np.int32)]
+
+
 def read_recording(stem: Path) -> Recording:
     """Read a record, given as its path without a suffix; raise RefusedRecord if it cannot be."""
     header = read_header(stem.with_name(stem.name + ".hea"))
     leads = read_leads(stem.with_name(header.leads[0].file), header)
-    signal = standard_leads(leads, header)
-    order = header.order() or ()
-    gains = np.array([header.leads[position].gain for position in order], np.float32)
-    return Recording(signal, gains, header.fs)
+    signal = standard_leads(leads, header.names())
+    return Recording(signal, np.array(header.gains(), np.float32), header.fs)
 
 
-def _require_matrix(content: bytes, n_leads: int, n_samples: int, offset: int) -> None:
+def _require_matrix(content: bytes, n_leads: int, n_samples: int) -> None:
     """Refuse a .mat that is not one int16 matrix named val (MATLAB's Level 4 format)."""
     expected = (_INT16_LITTLE_ENDIAN, n_leads, n_samples, 0, len(_MATRIX_NAME))
-    found = struct.unpack("<5i", content[:20].ljust(20, b"\0"))
-    if found != expected or content[20:24] != _MATRIX_NAME or offset != 24:
+    found = struct.unpack("<5i", content[:20])
+    if found != expected or content[20:24] != _MATRIX_NAME:
         raise _not_whole(
-            f"MATLAB v4 {expected} {_MATRIX_NAME!r} before byte 24",
-            f"{found} {content[20:24]!r} before byte {offset}",
+            f"MATLAB v4 {expected} {_MATRIX_NAME!r}", f"{found} {content[20:24]!r} at the start"
         )
 
 

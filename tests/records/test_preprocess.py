@@ -73,7 +73,7 @@ def test_the_label_of_a_real_recording_is_that_of_the_original(tmp_path):
         assert labels.astype(int).tolist() == np.ravel(expected).tolist()
 
 
-def _archive(tmp_path, count=120):
+def _archive(tmp_path, count=220):
     for seed in range(count):
         write_record(tmp_path / "raw", GEORGIA, f"E{seed:03}", signal(seed, 2500 + seed * 30))
 
@@ -97,22 +97,20 @@ def test_a_run_that_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     _archive(tmp_path)
     whole = _bytes(_build(tmp_path).folder)
     (tmp_path / "segments" / "store.json").unlink()
-    read, counter = module.read_recording, []
+    read, counter = module.read_samples, []
 
-    def fail_late(stem):
-        counter.append(stem)
-        if len(counter) == 101:
+    def fail_late(path, n_leads, n_samples):
+        counter.append(path)
+        if len(counter) == 201:
             raise KeyboardInterrupt
-        return read(stem)
+        return read(path, n_leads, n_samples)
 
-    monkeypatch.setattr(module, "read_recording", fail_late)
+    monkeypatch.setattr(module, "read_samples", fail_late)
     with pytest.raises(KeyboardInterrupt):
         _build(tmp_path)
     assert not (tmp_path / "segments" / "store.json").exists()
     counter.clear()
-    monkeypatch.setattr(
-        module, "read_recording", lambda stem: (counter.append(stem), read(stem))[1]
-    )
+    monkeypatch.setattr(module, "read_samples", lambda *a: (counter.append(a), read(*a))[1])
     assert _bytes(_build(tmp_path).folder) == whole
     assert len(counter) == 20
 
@@ -151,7 +149,7 @@ def test_a_signal_that_changed_since_the_manifest_stops_the_stage(tmp_path):
     raw, given = tmp_path / "raw", params()
     manifest = collect(raw, sums_of(raw), given).manifest
     write_record(raw, GEORGIA, "E001", signal(77, 2530))
-    with pytest.raises(ChangedRecord, match=r"E001: changed since the manifest.*SHA-256"):
+    with pytest.raises(ChangedRecord, match=r"E001\.mat: changed since the manifest.*checksums"):
         build_segments(manifest, raw, tmp_path / "segments", tmp_path / "state", given)
     (raw / GEORGIA / "E001.mat").write_bytes(dat(signal(1)))
     with pytest.raises(ChangedRecord, match=r"stages\.download"):
