@@ -50,6 +50,7 @@ FINETUNE = {
     "finetune.lr": [5.0e-4],
     "finetune.max_epoch": 25,
     "tracking.mlflow": False,
+    "common.no_progress_bar": True,
 }
 
 
@@ -84,7 +85,10 @@ def run_stages(folder: Path, settings: dict[str, object], stages: list[str]) -> 
 
 
 def one_seed(work: Path, seed: int) -> pd.DataFrame:
-    """Pretrain, finetune from it and from scratch; return all histories in long form."""
+    """Pretrain, finetune from it and from scratch; return all histories (kept in the folder)."""
+    kept = work / f"seed-{seed}.csv"
+    if kept.exists():
+        return pd.read_csv(kept)
     settings = {**FINETUNE, "common.seed": seed}
     folder = work / f"seed-{seed}"
     run_stages(folder, settings, ["split", "pretrain", "finetune"])
@@ -92,7 +96,9 @@ def one_seed(work: Path, seed: int) -> pd.DataFrame:
     tuned = pd.read_csv(folder / "reports/finetune/history.csv").assign(run="pretrained")
     run_stages(folder, {**settings, "finetune.init": "scratch"}, ["finetune"])
     scratch = pd.read_csv(folder / "reports/finetune/history.csv").assign(run="scratch")
-    return pd.concat([pretrain, tuned, scratch]).assign(seed=seed)
+    histories = pd.concat([pretrain, tuned, scratch]).assign(seed=seed)
+    histories.to_csv(kept, index=False)
+    return histories
 
 
 def draw(ours: pd.DataFrame, original: pd.DataFrame) -> None:

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from ecg_core.batches import augment, dataset
+from ecg_core.contradictions import refuse_contradictions
 from ecg_core.device import CommonParams
 from ecg_core.finetune_params import FinetuneParams
+from ecg_core.identify_params import IdentifyParams
 from ecg_core.metrics.evaluation import EvaluateParams
 from ecg_core.models import encoder, fairseq_checkpoint
 from ecg_core.outputs import write_text
-from ecg_core.params import PARAMS_FILE, BadParams, Section, refuse_sections
+from ecg_core.params import Section, refuse_sections
 from ecg_core.params import read_section as read
 from ecg_core.records.raw import DataParams
 from ecg_core.records.split import SplitParams
@@ -31,6 +33,7 @@ SECTIONS: dict[str, type[Section]] = {
     "checkpoint": checkpoint.CheckpointParams,
     "pretrained": fairseq_checkpoint.PretrainedParams,
     "finetune": FinetuneParams,
+    "identify": IdentifyParams,
     "evaluate": EvaluateParams,
     "tracking": TrackingParams,
 }
@@ -39,22 +42,16 @@ SECTIONS: dict[str, type[Section]] = {
 def main() -> None:
     """Refuse every wrong key at once, then what only two sections together can get wrong."""
     refuse_sections(SECTIONS)
-    leads, in_d = read("task", augment.TaskParams).n_leads, read("model", encoder.ModelParams).in_d
     limits = read("optimization", optimizer.OptimizationParams)
-    kept = read("checkpoint", checkpoint.CheckpointParams).keep_epochs
-    wanted = read("finetune", FinetuneParams).pretrain_epoch
     scheduling = read("lr_scheduler", schedule.ScheduleParams)
     schedule.learning_rate(scheduling, limits.lr, limits.max_update)
-    contradictions = {
-        f"model.in_d: expected the task's {leads} leads, found {in_d}": leads != in_d,
-        f"checkpoint.keep_epochs: expected 1 to {limits.max_epoch} (optimization.max_epoch), found "
-        f"{list(kept)}": any(not 1 <= epoch <= limits.max_epoch for epoch in kept),
-        f"finetune.pretrain_epoch: expected one of checkpoint.keep_epochs {list(kept)}, "
-        f"found {wanted}": wanted not in (None, *kept),
-    }
-    if any(contradictions.values()):
-        wrong = [f"{PARAMS_FILE}: {text}" for text, holds in contradictions.items() if holds]
-        raise BadParams("\n".join(wrong))
+    refuse_contradictions(
+        task_leads=read("task", augment.TaskParams).n_leads,
+        in_d=read("model", encoder.ModelParams).in_d,
+        max_epoch=limits.max_epoch,
+        keep_epochs=read("checkpoint", checkpoint.CheckpointParams).keep_epochs,
+        pretrain_epoch=read("finetune", FinetuneParams).pretrain_epoch,
+    )
     write_text(Path("data/params-are-valid.txt"), "params.yaml is valid\n")
 
 

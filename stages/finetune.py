@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from ecg_core import splits, tracking
-from ecg_core.batches import dataset
+from ecg_core.batches import dataset, feeds
 from ecg_core.device import CommonParams, set_up_device
 from ecg_core.finetune_params import FinetuneParams
 from ecg_core.manifest import label_matrix, read_manifest
@@ -38,7 +38,7 @@ def main() -> None:
     reader = dataset.SegmentBatches(store, labels, params.leads_to_load, None, common.seed)
     split = splits.read_split(SPLIT)
     rows = {part: dataset.part_rows(store, split, part) for part in splits.FINETUNE_PARTS}
-    feed = dataset.segment_feed(reader, rows["train"], params)
+    feed = feeds.segment_feed(reader, rows["train"], params)
     save = partial(classifiers.save_classifier, classifier=model)
     decisive = [common, params], [start, SPLIT, MANIFEST, SEGMENTS], save, params.max_epoch
     with tracking.run("finetune") as tracker, training_run("finetune", *decisive, tracker) as run:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg_core import splits, tracking
-from ecg_core.batches import crops, dataset
+from ecg_core.batches import crops, dataset, feeds
 from ecg_core.device import CommonParams, set_up_device
 from ecg_core.identify_params import IdentifyParams
 from ecg_core.manifest import read_manifest
@@ -40,7 +40,7 @@ def main() -> None:
     patients = reader.recording_ids[train.rows], train.patients[train.recording]
     objective = identify_objective.ArcFaceObjective(forward, logits, *patients)
     adam = optimizer.Adam(model.learning(), params.adam_betas, params.adam_eps, params.weight_decay)
-    rate, feed = schedule.of_finetuning(params), dataset.segment_feed(reader, train.rows, params)
+    rate, feed = schedule.of_finetuning(params), feeds.segment_feed(reader, train.rows, params)
 
     def embed(some: Part, leads: tuple[int, ...]) -> np.ndarray:
         few = dataset.SegmentBatches(store, None, leads, None, common.seed)

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from ecg_core import segments, splits, tracking
-from ecg_core.batches import augment, dataset
+from ecg_core.batches import augment, dataset, feeds
 from ecg_core.device import CommonParams, set_up_device
 from ecg_core.models import encoder, fairseq_checkpoint, wav2vec2_cmsc
 from ecg_core.params import read_section as read
@@ -41,7 +41,7 @@ def main() -> None:
     rate = schedule.learning_rate(scheduling, limits.lr, limits.max_update)
     store, per_update = segments.open_segments(SEGMENTS), world.micro_batches(limits.update_freq)
     reader = dataset.SegmentBatches(store, None, task.leads_to_load, task, common.seed)
-    feed = dataset.pair_feed(reader, splits.read_split(SPLIT), batching, per_update)
+    feed = feeds.pair_feed(reader, splits.read_split(SPLIT), batching, per_update)
     save = partial(wav2vec2_cmsc.save_pretraining, model=model)
     decisive = [*sections, saving], [SPLIT, SEGMENTS], save, limits.max_epoch
     with tracking.run("pretrain") as tracker, training_run("pretrain", *decisive, tracker) as run:

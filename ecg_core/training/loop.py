@@ -2,13 +2,9 @@
 
 import logging
 import math
-import resource
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -19,7 +15,9 @@ from ecg_core.device import CommonParams
 from ecg_core.refusal import Refusal
 from ecg_core.seeds import seed_of
 from ecg_core.training.checkpoint import StateFolder
+from ecg_core.training.clock import Clock, minutes_since
 from ecg_core.training.distributed import n_processes, rank, sum_gradients, sum_values
+from ecg_core.training.interruption import stop_signal
 from ecg_core.training.objectives import Objective, TrainingBatch
 from ecg_core.training.optimizer import Adam, scale_and_clip
 from ecg_core.training.schedule import LearningRate
@@ -96,15 +94,15 @@ def train(run: Training) -> list[Row]:
     """Train to the last epoch, from a saved state if there is one, and return the history."""
     progress = _resume(run)
     saved_at = time.monotonic()
-    with _stop_signal() as stopped:
+    with stop_signal() as stopped:
         while progress.epoch < run.limits.max_epoch and not _updates_are_spent(run, progress):
             epoch = progress.epoch + 1
-            clock = _Clock(time.monotonic())
+            clock = Clock()
             run.model.train()
             for micro_batches in _updates_left(run, progress):
                 _update(run, progress, epoch, micro_batches)
-                clock.count(micro_batches)
-                if stopped.is_set or _minutes(saved_at) >= run.save_interval_minutes:
+                clock.count(sum(len(batch.source) for batch in micro_batches))
+                if stopped.is_set or minutes_since(saved_at) >= run.save_interval_minutes:
                     _save(run, progress)
                     saved_at = time.monotonic()
                 if stopped.is_set:
@@ -177,8 +175,8 @@ def _finish_epoch(run: Training, progress: Progress) -> None:
     """Turn the epoch's sums into a row of history."""
     sums, n = progress.sums, progress.updates_in_epoch
     row: Row = {
-        "epoch": progress.epoch + 1,
-        "updates": progress.updates,
+        "epoch": float(progress.epoch + 1),
+        "updates": float(progress.updates),
         "lr": sums.pop("lr") / n,
         "gnorm": sums.pop("gnorm") / n,
         **run.objective.summarise(sums),
@@ -208,10 +206,6 @@ def _updates_are_spent(run: Training, progress: Progress) -> bool:
     return 0 < run.limits.max_update <= progress.updates
 
 
-def _minutes(since: float) -> float:
-    return (time.monotonic() - since) / 60
-
-
 def _names(batches: list[TrainingBatch]) -> str:
     return ", ".join(dict.fromkeys(name for batch in batches for name in batch.names))
 
@@ -226,49 +220,3 @@ def _refuse_non_finite(
         f"update {progress.updates} (epoch {epoch}): expected finite losses, found {terms}; "
         f"recordings: {_names([batch])}"
     )
-
-
-@dataclass
-class _Clock:
-    """How fast this process went through an epoch, or what a resumed run had left of it."""
-
-    started: float
-    updates: int = 0
-    segments: int = 0
-
-    def count(self, micro_batches: list[TrainingBatch]) -> None:
-        self.updates += 1
-        self.segments += sum(len(batch.source) for batch in micro_batches)
-
-    def row(self) -> Row:
-        seconds = time.monotonic() - self.started
-        return {
-            "seconds_per_update": seconds / max(1, self.updates),
-            "segments_per_second": self.segments / seconds,
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        }
-
-
-@dataclass
-class _Stop:
-    number: int = 0
-
-    @property
-    def is_set(self) -> bool:
-        return self.number != 0
-
-
-@contextmanager
-def _stop_signal() -> Iterator[_Stop]:
-    """Note SIGTERM and Ctrl-C instead of dying at once: the update ends, the state is saved."""
-    stop = _Stop()
-
-    def note(number: int, _: FrameType | None) -> None:
-        stop.number = number
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
