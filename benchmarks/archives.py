@@ -178,12 +178,14 @@ def rates(project: Path, original: Path) -> list[Row]:
     raw = project / "data/raw"
     paths = [raw / path for path in manifest["path"]]
     gains = [read_recording(path).gains[:, None].astype(np.float64) for path in paths]
-    original.mkdir()
     ours, theirs = project / "rates", []
     values = read_yaml(project / "params.yaml")["data"] | {"workers": 1}
     params = DataParams.model_validate_json(json.dumps(values))
     times = {"theirs": [], "ours": []}
-    for _ in range(3):
+    for _ in range(5):
+        for folder in (original, ours):
+            shutil.rmtree(folder, ignore_errors=True)
+        original.mkdir()
         started = time.process_time(), time.perf_counter()
         theirs = [name for p, g in zip(paths, gains, strict=True) for name in cut(p, g, original)]
         times["theirs"].append(_since(started))

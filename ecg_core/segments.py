@@ -143,9 +143,8 @@ class SegmentWriter:
         _write_all(self._gains, of_leads, recording * _BYTES_OF_GAINS)
 
     def close(self) -> None:
-        """Bring everything to the disk."""
+        """Let go of the files."""
         for descriptor in (self._signals, self._gains):
-            os.fsync(descriptor)
             os.close(descriptor)
 
 

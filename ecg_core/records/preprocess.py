@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ecg_core.manifest import RefusedRecord
-from ecg_core.outputs import write_bytes
+from ecg_core.outputs import write_text
 from ecg_core.records.parallel import in_chunks, in_processes
 from ecg_core.records.raw import DataParams
 from ecg_core.records.signal import at_rate
@@ -21,7 +21,7 @@ from ecg_core.refusal import Refusal
 from ecg_core.segments import SegmentWriter, count_segments, create_segments, open_segments
 
 _CHUNK = 100
-_DONE = "done"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class _Kept(NamedTuple):
@@ -59,14 +59,14 @@ def build_segments(
     Raises ChangedRecord when a record is not what the manifest says.
     """
     recordings = count_segments(manifest, fs=params.fs, seconds=params.seconds)
-    building = state / "segments"
-    done = state / _DONE
-    if not done.is_dir():
-        _require_space(state, recordings, params)
+    building, done = state / "segments", state / "done"
+    if not _can_go_on(state):
         shutil.rmtree(state, ignore_errors=True)
+        _require_space(state, recordings, params)
         n_samples = round(params.seconds * params.fs)
         create_segments(building, recordings, fs=params.fs, n_samples=n_samples).close()
         done.mkdir()
+        write_text(state / "boot", _boot())
     columns = [manifest[name].tolist() for name in _Kept._fields[1:]]
     records = [_Kept(*row) for row in zip(range(len(manifest)), *columns, strict=True)]
     chunks = in_chunks(records, _CHUNK)
@@ -79,16 +79,27 @@ def build_segments(
     shutil.rmtree(state)
 
 
+def _can_go_on(state: Path) -> bool:
+    # after a power cut, a chunk that is noted as done may still not have reached the disk
+    boot = state / "boot"
+    return boot.is_file() and boot.read_text() == _boot()
+
+
+def _boot() -> str:
+    """Return what names the time since the machine was started, "" where nothing does."""
+    return _BOOT.read_text() if _BOOT.is_file() else ""
+
+
 def _write_chunk(
     raw: Path, building: Path, done: Path, params: DataParams, records: Sequence[_Kept]
 ) -> None:
-    """Write some recordings, bring them to the disk, and only then note that they are done."""
+    """Write some recordings, and only then note that they are done."""
     writer = SegmentWriter(building)
     for kept in records:
         recording = at_rate(_read(raw, kept), params.fs, params.resample_method)
         writer.write(kept.position, recording.signal, recording.gains)
     writer.close()
-    write_bytes(done / str(records[0].position), b"")
+    write_text(done / str(records[0].position), "")
 
 
 def _read(raw: Path, kept: _Kept) -> Recording:

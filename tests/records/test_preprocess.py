@@ -165,6 +165,28 @@ def test_too_little_space_is_said_at_the_start(tmp_path, monkeypatch):
         _build(tmp_path)
 
 
+def test_what_an_earlier_boot_left_unfinished_is_done_anew(tmp_path, monkeypatch):
+    _archive(tmp_path)
+    whole = _bytes(_build(tmp_path).folder)
+    boot, read, counter = tmp_path / "boot_id", module.read_samples, []
+    monkeypatch.setattr(module, "_BOOT", boot)
+
+    def fail_late(path, n_leads, n_samples):
+        counter.append(path)
+        if len(counter) == 201:
+            raise KeyboardInterrupt
+        return read(path, n_leads, n_samples)
+
+    boot.write_text("one")
+    monkeypatch.setattr(module, "read_samples", fail_late)
+    with pytest.raises(KeyboardInterrupt):
+        _build(tmp_path)
+    boot.write_text("two")
+    counter[:] = ["of the second boot"] * 1000
+    assert _bytes(_build(tmp_path).folder) == whole
+    assert len(counter) == 1220
+
+
 def test_the_state_belongs_to_the_manifest_and_the_parameters(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     manifest = tmp_path / "manifest.csv"
