@@ -26,6 +26,8 @@ def main() -> None:
     data, params = read_section("data", DataParams), read_section("split", SplitParams)
     manifest = read_manifest(Path("data/manifest/manifest.csv"))
     segments = list_segments(count_segments(manifest, fs=data.fs, seconds=data.seconds))
+    for stale in ("records.csv", "split.csv"):
+        (OUT / stale).unlink(missing_ok=True)
     known = set(manifest["source"] + "/" + manifest["record_id"])
     listed = read_split_file(Path(params.file), known) if params.file else None
     split = split_segments(manifest, segments, params, listed)

@@ -147,12 +147,16 @@ def _expected_bytes(pool: ThreadPool, mirror: Mirror, paths: list[str]) -> int:
 
 
 def _require_space(raw: Path, n_bytes: int) -> None:
+    """Refuse to begin what would fill the disk: the files and, where it is one disk, the store."""
     folder = next(path for path in (raw, *raw.resolve().parents) if path.is_dir())
+    what, needed = "what is to be fetched", n_bytes
+    if folder.stat().st_dev == Path.cwd().stat().st_dev:
+        what, needed = f"{what} and as much again for its segments", 2 * n_bytes
     free = shutil.disk_usage(folder).free
-    if n_bytes > free:
+    if needed > free:
         raise BadRawFiles(
-            f"{raw}: expected about {n_bytes / _GIGABYTE:.3f} GB of free space for what is to be "
-            f"fetched, found {free / _GIGABYTE:.3f} GB"
+            f"{raw}: expected about {needed / _GIGABYTE:.3f} GB of free space for {what}, "
+            f"found {free / _GIGABYTE:.3f} GB"
         )
 
 

@@ -72,8 +72,11 @@ def read_header(path: Path) -> Header:
     """Read a header file; raise RefusedRecord when that is not possible."""
     if not path.is_file():
         raise unreadable("a header file", "no such file")
-    with path.open("rb") as file:
-        content = file.read(_LONGEST + 1)
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LONGEST + 1)
+    except OSError as error:
+        raise unreadable("a header file", error.strerror or str(error)) from None
     if len(content) > _LONGEST:
         raise unreadable(f"a header of at most {_LONGEST} bytes", f"more, {content[:40]!r}")
     # comments may hold any character; the fields are ASCII, which Latin-1 leaves alone

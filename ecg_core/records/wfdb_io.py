@@ -53,8 +53,9 @@ def read_samples(path: Path, n_leads: int, n_samples: int) -> Digital:
     offset = _OFFSETS[path.suffix]
     size = offset + 2 * n_leads * n_samples
     require_signal_file(path, size)
-    with path.open("rb", buffering=0) as file:
-        content = file.read(size)
+    content = _read_start(path, size)
+    if len(content) != size:
+        raise _not_whole(f"{size} bytes", f"{len(content)} bytes")
     if content.startswith(_POINTER):
         raise _not_whole(f"{size} bytes", f"a Git-LFS pointer of {size} bytes")
     if offset:
@@ -71,16 +72,14 @@ def require_signal_file(path: Path, size: int | None) -> None:
     try:
         about = path.stat()
     except OSError as error:
-        found = error.strerror or "none"
-        raise RefusedRecord([Finding(Reason.NO_SIGNAL, path.name, found)]) from None
+        raise _no_signal(path, error.strerror or str(error)) from None
     if not stat.S_ISREG(about.st_mode):
-        raise RefusedRecord([Finding(Reason.NO_SIGNAL, path.name, "something that is no file")])
+        raise _no_signal(path, "something that is no file")
     if about.st_size == size:
         return
     expected = "a signal" if size is None else f"{size} bytes"
-    with path.open("rb") as file:
-        if file.read(len(_POINTER)) == _POINTER:
-            raise _not_whole(expected, f"a Git-LFS pointer of {about.st_size} bytes")
+    if _read_start(path, len(_POINTER)) == _POINTER:
+        raise _not_whole(expected, f"a Git-LFS pointer of {about.st_size} bytes")
     if size is not None or not about.st_size:
         raise _not_whole(expected, f"{about.st_size} bytes")
 
@@ -121,6 +120,18 @@ def _require_matrix(content: bytes, n_leads: int, n_samples: int) -> None:
         raise _not_whole(
             f"MATLAB v4 {expected} {_MATRIX_NAME!r}", f"{found} {content[20:24]!r} at the start"
         )
+
+
+def _read_start(path: Path, size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except OSError as error:
+        raise _no_signal(path, error.strerror or str(error)) from None
+
+
+def _no_signal(path: Path, found: str) -> RefusedRecord:
+    return RefusedRecord([Finding(Reason.NO_SIGNAL, path.name, found)])
 
 
 def _not_whole(expected: str, found: str) -> RefusedRecord:

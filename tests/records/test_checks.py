@@ -1,5 +1,6 @@
 """What is checked of one record: real defects, and more than forty further kinds of damage."""
 
+import errno
 import os
 import tarfile
 from pathlib import Path
@@ -310,6 +311,25 @@ def test_a_file_that_is_listed_but_gone_is_no_crash(tmp_path):
     write_record(tmp_path, GEORGIA, "E1", VALUES)
     files = find_records(sums_of(tmp_path), params().datasets)[0]
     assert _reasons(examine(tmp_path / "elsewhere", params(), files)) == [HEADER, NO_SIGNAL]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "reasons"), [(".hea", [HEADER]), (".mat", [NO_SIGNAL])], ids=["header", "signal"]
+)
+def test_a_file_that_cannot_be_read_is_no_crash(tmp_path, monkeypatch, suffix, reasons):
+    write_record(tmp_path, GEORGIA, "E1", VALUES)
+    files = find_records(sums_of(tmp_path), params().datasets)[0]
+    opened = Path.open
+
+    def fail(path, *arguments, **named):
+        if path.suffix == suffix:
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", fail)
+    examined = examine(tmp_path, params(), files)
+    assert _reasons(examined) == reasons
+    assert "Input/output error" in examined.findings[0].found
 
 
 def test_another_gain_is_right_in_the_tree_of_ptbxl(tmp_path):
