@@ -133,7 +133,7 @@ def wanted_files(listing: Iterable[str], chosen: str, *, resample: bool) -> list
     tree = tree_of(chosen)
     inside = chosen.removeprefix(tree).strip("/")
     names = sorted(listing)
-    in_folder = [name for name in names if not inside or name.startswith(inside + "/")]
+    in_folder = [name for name in names if f"{name}/".startswith(f"{inside}/" if inside else "")]
     if not in_folder:
         folders = sorted({str(PurePosixPath(name).parent) for name in names})
         raise BadRawFiles(

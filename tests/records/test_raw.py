@@ -96,6 +96,11 @@ def test_of_ptbxl_the_100_hz_version_is_wanted_only_to_resample_and_without_anot
     assert set(resampled) - set(plain) == {"records100/00000/00002_lr.dat"}
 
 
+def test_the_table_of_patients_can_be_had_without_the_recordings():
+    chosen = wanted_files(LISTING, "ptb-xl/1.0.3/ptbxl_database.csv", resample=True)
+    assert chosen == ["RECORDS", "ptbxl_database.csv"]
+
+
 def test_one_source_of_a_tree_can_be_chosen():
     listing = ["RECORDS", "training/georgia/g1/E1.hea", "training/georgia_2/g1/F1.hea"]
     chosen = wanted_files(listing, "challenge-2021/1.0.3/training/georgia", resample=False)
