@@ -12,6 +12,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK = "#1f2328"
 """The colour of text and axes, which the page replaces by its own in the dark."""
@@ -36,6 +37,7 @@ STYLE: dict[Any, Any] = {  # matplotlib types the keys by name
     "ytick.color": INK,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
+    "axes.formatter.useoffset": False,
     "savefig.transparent": True,
     "svg.fonttype": "none",
     "path.simplify": False,
@@ -63,12 +65,11 @@ def pretraining_loss(history: pd.DataFrame) -> Figure:
     """Draw the report's plot: epoch against the total pretraining loss, with the accuracy below."""
     with mpl.rc_context(STYLE):
         figure, (loss, accuracy) = _new("Pretraining: epoch vs loss", 2, 1, height=5.0)
-        loss.plot(history["epoch"], history["loss"], color=BLUE, label="all four terms")
+        _curve(loss, history, "loss", BLUE)
         loss.set_ylabel("loss (bits a target)")
-        accuracy.plot(history["epoch"], history["accuracy"], color=VERMILION, linestyle="--")
+        _curve(accuracy, history, "accuracy", VERMILION, "--")
         accuracy.set_ylabel("InfoNCE accuracy")
         accuracy.set_ylim(bottom=0)
-        accuracy.set_xlabel("epoch")
     return figure
 
 
@@ -77,16 +78,15 @@ def loss_terms(history: pd.DataFrame) -> Figure:
     terms = [
         ("loss_infonce", "InfoNCE (local)", BLUE),
         ("loss_cmsc", "CMSC (global)", VERMILION),
-        ("loss_diversity", "codebook diversity × 0.1", GREEN),
-        ("loss_penalty", "feature penalty × 10", PURPLE),
+        ("loss_diversity", "codebook diversity, weighted", GREEN),
+        ("loss_penalty", "feature penalty, weighted", PURPLE),
     ]
     with mpl.rc_context(STYLE):
         figure, panels = _new("The four terms of the pretraining loss", 2, 2, height=5.0)
         for axes, (column, name, colour) in zip(panels, terms, strict=True):
-            axes.plot(history["epoch"], history[column], color=colour)
+            _curve(axes, history, column, colour)
             axes.set_title(name)
             axes.set_ylabel("bits a target")
-            axes.set_xlabel("epoch")
     return figure
 
 
@@ -102,11 +102,8 @@ def schedules(history: pd.DataFrame) -> Figure:
         figure, axes_of = _new("Pretraining: codebooks and schedules", 2, 2, height=5.0)
         for axes, (name, columns) in zip(axes_of, panels, strict=True):
             for column, colour, dash in zip(columns, (BLUE, VERMILION), ("-", "--"), strict=False):
-                axes.plot(
-                    history["epoch"], history[column], color=colour, linestyle=dash, label=column
-                )
+                _curve(axes, history, column, colour, dash)
             axes.set_title(name)
-            axes.set_xlabel("epoch")
         axes_of[0].legend()
     return figure
 
@@ -123,10 +120,8 @@ def finetuning_loss(history: pd.DataFrame) -> Figure:
         figure, axes_of = _new("Finetuning: train and test loss vs epoch", 1, 2, height=3.4)
         for axes, (suffix, unit) in zip(axes_of, panels, strict=True):
             for part, colour, dash in parts:
-                values = history[part + suffix]
-                axes.plot(history["epoch"], values, color=colour, linestyle=dash, label=part)
+                _curve(axes, history, part + suffix, colour, dash, part)
             axes.set_ylabel(f"loss ({unit})")
-            axes.set_xlabel("epoch")
         axes_of[0].legend()
     return figure
 
@@ -144,10 +139,9 @@ def cinc_by_epoch(history: pd.DataFrame, nothing: float, recordings: int) -> Fig
     with mpl.rc_context(STYLE):
         figure, (axes,) = _new("Finetuning: CinC 2021 score vs epoch", 1, 1, height=3.8)
         for column, name, colour, dash in lines:
-            axes.plot(history["epoch"], history[column], color=colour, linestyle=dash, label=name)
+            _curve(axes, history, column, colour, dash, name)
         _draw_trivial(axes, nothing)
         axes.set_ylabel(f"CinC 2021 ({recordings} test recordings)")
-        axes.set_xlabel("epoch")
         axes.legend()
     return figure
 
@@ -211,8 +205,7 @@ def overlaid(histories: Mapping[str, pd.DataFrame], column: str, title: str, uni
         figure, (axes,) = _new(title, 1, 1, height=3.8)
         for place, (name, history) in enumerate(histories.items()):
             colour, dash = colours[place % 6], dashes[place % 4]
-            axes.plot(history["epoch"], history[column], label=name, color=colour, linestyle=dash)
-        axes.set_xlabel("epoch")
+            _curve(axes, history, column, colour, dash, name)
         axes.set_ylabel(unit)
         axes.legend()
     return figure
@@ -223,6 +216,21 @@ def _new(title: str, rows: int, columns: int, height: float) -> tuple[Figure, li
     figure = Figure(figsize=(7.2, height), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+
+
+def _curve(
+    axes: Axes,
+    history: pd.DataFrame,
+    column: str,
+    colour: str,
+    dash: str = "-",
+    name: str | None = None,
+) -> None:
+    """Draw a column against the epoch; a single epoch as a point."""
+    (line,) = axes.plot(history["epoch"], history[column], dash, color=colour, label=name or column)
+    line.set_marker("o" if len(history) == 1 else "")
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _draw_trivial(axes: Axes, nothing: float) -> None:
