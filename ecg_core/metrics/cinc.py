@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ecg_core.classes import CLASSES, SINUS_CLASS, WEIGHTS_FILE
+from ecg_core.classes import ABBREVIATIONS, SINUS_CLASS, WEIGHTS_FILE
 
 
 class CincSums(NamedTuple):
@@ -99,8 +99,8 @@ def trivial_scores(
 
 
 def absent_classes(labels: Bool[np.ndarray, "row label"]) -> list[str]:
-    """Return the names of the scored classes that no row has."""
-    return [CLASSES[k] for k in np.flatnonzero(~np.any(labels, axis=0))]
+    """Return the abbreviations of the scored classes that no row has."""
+    return [ABBREVIATIONS[k] for k in np.flatnonzero(~np.any(labels, axis=0))]
 
 
 def mean_by_recording(

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from ecg_core.classes import ABBREVIATIONS, CLASSES
 from ecg_core.leads import LEADS
 from ecg_core.metrics.calibration import reliability_curve
-from ecg_core.metrics.cinc import decide, trivial_scores
+from ecg_core.metrics.cinc import absent_classes, decide, trivial_scores
 from ecg_core.metrics.evaluation import (
     CLASS_TUNED,
     FIXED,
@@ -63,8 +63,8 @@ def metrics_tree(
 ) -> Tree:
     """Return what stands in metrics.json; undefined numbers are None."""
     tree: Tree = {**_counts(test), "valid_recordings": len(valid.recordings)}
-    tree["classes_absent"] = _named(np.asarray(~test.labels.any(axis=0)))
-    tree["classes_absent_from_valid"] = _named(np.asarray(~valid.labels.any(axis=0)))
+    tree["classes_absent"] = " ".join(absent_classes(test.labels))
+    tree["classes_absent_from_valid"] = " ".join(absent_classes(valid.labels))
     intervals: Tree = {}
     for unit, rows in scored_units(test).items():
         values = {str(name): number(value) for name, value in found[unit]["value"].items()}
@@ -102,10 +102,6 @@ def _counts(predictions: Predictions) -> Tree:
         "patients": int(predictions.recordings["patient"].nunique()),
         "recordings_without_scored_label": int((~predictions.labels.any(axis=1)).sum()),
     }
-
-
-def _named(which: Bool[np.ndarray, " label"]) -> str:
-    return " ".join(ABBREVIATIONS[k] for k in np.flatnonzero(which))
 
 
 def recording_table(test: Predictions, thresholds: Thresholds) -> pd.DataFrame:
