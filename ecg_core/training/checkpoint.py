@@ -54,12 +54,11 @@ def identity(
     """Return everything that decides a run's result, except how long it goes on.
 
     A learning rate depends on the update alone, so 55 epochs are the beginning of 200: max_epoch
-    takes no part.
+    takes no part, nor does what changes no result.
     """
+    without = {"max_epoch", "save_interval_minutes", "num_workers", "no_progress_bar"}
     return {
-        "sections": [
-            section.model_dump(mode="json", exclude={"max_epoch"}) for section in sections
-        ],
+        "sections": [section.model_dump(mode="json", exclude=without) for section in sections],
         "code": digest(code, "*.py"),
         "data": digest(data, "*"),
         "torch": torch.__version__,
