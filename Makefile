@@ -41,6 +41,7 @@ git:
 
 repro: git env ## the main job: run every stage whose inputs changed, from raw ECGs to the report
 	@dvc repro
+	@echo "The report: file://$(ROOT)/reports/index.html"
 
 test: env ## ruff, mypy and the tests
 	@ruff check .

@@ -9,6 +9,7 @@ said once, and `make mlflow-sync` logs afterwards from the reports what was miss
 import json
 import logging
 import os
+import re
 import select
 import subprocess
 import sys
@@ -81,7 +82,7 @@ class Run:
             self._flush(until)
             self._writer.stdin.close()
             if self._writer.wait(timeout=max(0.0, until - time.monotonic())) != 0:
-                self._give_up(_last_line(_log_file(self._stage)))
+                self._give_up(_reason(_log_file(self._stage)))
         except (OSError, subprocess.TimeoutExpired):
             self._give_up(f"no answer within {PATIENCE_SECONDS:.0f} s")
 
@@ -94,7 +95,7 @@ class Run:
                 self._writer = _start_writer(self._stage, self._started_ms)
             self._flush(until=time.monotonic())
         except BrokenPipeError:
-            self._give_up(_last_line(_log_file(self._stage)))
+            self._give_up(_reason(_log_file(self._stage)))
         except OSError as error:
             self._give_up(str(error))
 
@@ -162,12 +163,14 @@ def _log_file(stage: str) -> Path:
     return state_folder() / f"{stage}.log"
 
 
-def _last_line(log: Path) -> str:
+def _reason(log: Path) -> str:
+    """Return the line of the writer's log that says what went wrong."""
     try:
         lines = log.read_text(errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1][:300] if lines else "its writer ended"
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    return [*lines, *errors][-1][:300] if lines else "its writer ended"
 
 
 def _now_ms() -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -115,13 +116,15 @@ def test_sync_logs_reports_of_stages_that_did_not_run_unless_other_parameters_ma
     project: Path,
 ) -> None:
     write_reports(project, epochs=3)
-    assert "pretrain: complete" in sync(project)
+    shutil.copytree(project / "reports" / "pretrain", project / "reports" / "finetune")
+    lock = "stages: {finetune: {params: {params.yaml: {optimization: {max_epoch: 4}}}}}"
+    (project / "dvc.lock").write_text(lock)
+    said = sync(project)
+    assert "pretrain: complete" in said
+    assert "finetune: left out, made from other parameters (optimization.max_epoch)" in said
     assert "pretrain: complete" in sync(project)
     assert rows(project, "select count(*) from runs") == [(2,)]
     assert rows(project, "select count(*) from metrics where key = 'accuracy'") == [(3,)]
-    lock = "stages: {pretrain: {params: {params.yaml: {optimization: {max_epoch: 4}}}}}"
-    (project / "dvc.lock").write_text(lock)
-    assert "made from other parameters (optimization.max_epoch)" in sync(project)
 
 
 def test_a_server_that_is_down_is_said_once_and_the_stage_goes_on(
@@ -133,6 +136,15 @@ def test_a_server_that_is_down_is_said_once_and_the_stage_goes_on(
             run.log_metrics({"loss": 1.0}, step=epoch)
     assert [message.count("make mlflow-sync") for message in caplog.messages] == [1]
     assert "127.0.0.1" in caplog.messages[0]
+
+
+def test_the_reason_is_the_error_and_not_the_advice_below_it(tmp_path: Path) -> None:
+    log = tmp_path / "pretrain.log"
+    log.write_text(
+        "Traceback:\nsqlalchemy.exc.OperationalError: locked\n[SQL: select]\n(Background)\n"
+    )
+    assert tracking._reason(log) == "sqlalchemy.exc.OperationalError: locked"
+    assert tracking._reason(tmp_path / "none.log") == "its writer ended"
 
 
 @pytest.mark.parametrize("command", [["sleep", "600"], ["false"]], ids=["hangs", "dies"])
