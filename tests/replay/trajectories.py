@@ -81,7 +81,7 @@ def replay_pretraining(stem: str, fixtures: Fixtures, table: Comparison) -> None
     numbers = list(range(n_micro))
     updates = [numbers[i : i + in_turn] for i in range(0, n_micro, in_turn)]
     schedule = _schedule(fixtures, told)
-    rate = learning_rate(schedule, _lr(told), int(told.get("max_update") or len(updates)))
+    rate = learning_rate(schedule, _lr(told), _max_update(told))
     _replay(table, arrays, told, model, objective, _adam(model, told), rate, batches, updates)
 
 
@@ -126,6 +126,12 @@ def _lr(told: Json) -> tuple[float, ...]:
     return tuple(float(value) for value in (lr if isinstance(lr, list | tuple) else [lr]))
 
 
+def _max_update(told: Json) -> int:
+    """Return of how many updates tri_stage's phases are parts; the fixture's own, by default."""
+    given = told.get("max_update") or told["lr_scheduler"].get("max_update")
+    return int(given or len(told["updates"]))
+
+
 def _schedule(fixtures: Fixtures, told: Json) -> ScheduleParams:
     """Return the fixture's schedule; what it does not say (of the other kind) is params.yaml's."""
     given = {key: literal(value) for key, value in told["lr_scheduler"].items()}
@@ -143,7 +149,7 @@ def _finetune_params(told: Json) -> FinetuneParams:
     if given.get("force_anneal") is not None:
         raise CannotReplay("expected a finetuning schedule without force_anneal, found one")
     values = {**read_yaml(PARAMS_FILE)["finetune"], **_known(given, FinetuneParams)}
-    values["max_update"] = int(told.get("max_update") or len(told["updates"]))
+    values["max_update"] = _max_update(told)
     return parse_section("finetune", values, FinetuneParams, PARAMS_FILE)
 
 
