@@ -137,7 +137,7 @@ def damage() -> list[Row]:
     """Run the tests of real and made damage."""
     tests = "tests/records/test_checks.py"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rN", "-v", tests],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-vv", tests],
         cwd=ROOT,
         capture_output=True,
         text=True,

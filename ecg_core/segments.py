@@ -9,6 +9,7 @@ Numbers are little-endian.
 import json
 import os
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -119,12 +120,18 @@ def open_segments(folder: Path) -> SegmentStore:
 
 
 class SegmentWriter:
-    """Fills a store in any order, from any number of processes: every recording has its place."""
+    """Fills a store, or a stretch of it, in any order: every recording has its place."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open a store that `create_segments` has laid out."""
-        _, self.n_samples, recordings = _read_layout(folder)
-        self._first = np.concatenate([[0], np.cumsum(recordings["segments"].to_numpy(np.int64))])
+    def __init__(
+        self, folder: Path, counts: Sequence[int], *, n_samples: int, recording: int, segment: int
+    ) -> None:
+        """Open what `create_segments` has laid out, for recordings with these numbers of segments.
+
+        The first of them is the store's `recording`, and its first segment the store's `segment`.
+        """
+        self.n_samples = n_samples
+        self._recording = recording
+        self._first = [segment, *(segment + total for total in accumulate(counts))]
         self._signals = os.open(folder / _SIGNALS, os.O_WRONLY)
         self._gains = os.open(folder / _GAINS, os.O_WRONLY)
 
@@ -132,13 +139,14 @@ class SegmentWriter:
         self, recording: int, signal: npt.NDArray[np.int16], gains: npt.NDArray[np.float32]
     ) -> None:
         """Cut a whole recording, shape (lead, sample), into its segments and put them in place."""
-        count = int(self._first[recording + 1] - self._first[recording])
+        place = recording - self._recording
+        first = self._first[place]
+        count = self._first[place + 1] - first
         if not count:
             return
         cut = signal[:, : count * self.n_samples].reshape(len(LEADS), count, self.n_samples)
         segments = np.ascontiguousarray(cut.transpose(1, 0, 2), "<i2").data.cast("B")
-        start = int(self._first[recording]) * len(LEADS) * self.n_samples * 2
-        _write_all(self._signals, segments, start)
+        _write_all(self._signals, segments, first * len(LEADS) * self.n_samples * 2)
         of_leads = memoryview(gains.astype("<f4").tobytes())
         _write_all(self._gains, of_leads, recording * _BYTES_OF_GAINS)
 
@@ -166,7 +174,8 @@ def create_segments(
             file.truncate(size)
     write_csv(folder / _RECORDINGS, recordings[list(RECORDING_COLUMNS)])
     write_json(folder / _META, {"leads": list(LEADS), "fs": fs, "samples": n_samples})
-    return SegmentWriter(folder)
+    counts = [int(count) for count in recordings["segments"]]
+    return SegmentWriter(folder, counts, n_samples=n_samples, recording=0, segment=0)
 
 
 def _write_all(descriptor: int, view: memoryview, offset: int) -> None:

@@ -85,14 +85,17 @@ def test_a_store_is_read_by_other_processes(store):
         assert set(pool.map(_mean, [store] * 4)) == {_mean(store)}
 
 
-def test_two_writers_fill_one_store(tmp_path, store):
+def test_several_writers_fill_one_store(tmp_path, store):
     create_segments(tmp_path / "t", RECORDINGS, fs=500, n_samples=10).close()
     for recording, signal, gains in [
         (0, _signal(1, 20), GAINS * 2),
         (2, _signal(3, 39), GAINS),
         (1, _signal(2, 9), GAINS),
     ]:
-        writer = SegmentWriter(tmp_path / "t")
+        counts, first = {0: ([2, 0], 0), 1: ([0], 2), 2: ([3], 2)}[recording]
+        writer = SegmentWriter(
+            tmp_path / "t", counts, n_samples=10, recording=recording, segment=first
+        )
         writer.write(recording, signal, gains)
         writer.close()
     for name in ("store.json", "recordings.csv", "gains.f32", "signals.i16"):

@@ -4,11 +4,12 @@ import hashlib
 import os
 import shutil
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ecg_core.manifest import RefusedRecord
@@ -25,9 +26,11 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class _Kept(NamedTuple):
-    """What the manifest says of a record, and its position in the store."""
+    """What the manifest says of a record, and its place in the store."""
 
-    position: int
+    recording: int
+    segment: int
+    segments: int
     path: str
     suffix: str
     fs: float
@@ -67,16 +70,23 @@ def build_segments(
         create_segments(building, recordings, fs=params.fs, n_samples=n_samples).close()
         done.mkdir()
         write_text(state / "boot", _boot())
-    columns = [manifest[name].tolist() for name in _Kept._fields[1:]]
-    records = [_Kept(*row) for row in zip(range(len(manifest)), *columns, strict=True)]
-    chunks = in_chunks(records, _CHUNK)
-    left = [chunk for chunk in chunks if not (done / str(chunk[0].position)).exists()]
+    chunks = in_chunks(_kept(manifest, recordings), _CHUNK)
+    left = [chunk for chunk in chunks if not (done / str(chunk[0].recording)).exists()]
     write = partial(_write_chunk, raw, building, done, params)
     for _ in in_processes(write, left, params.workers, "preprocess"):
         pass
     _put_in_place(building, out)
     open_segments(out)
     shutil.rmtree(state)
+
+
+def _kept(manifest: pd.DataFrame, recordings: pd.DataFrame) -> list[_Kept]:
+    counts = recordings["segments"]
+    table = manifest.assign(
+        recording=range(len(manifest)), segment=counts.cumsum() - counts, segments=counts
+    )
+    columns = [table[name].tolist() for name in _Kept._fields]
+    return [_Kept(*row) for row in zip(*columns, strict=True)]
 
 
 def _can_go_on(state: Path) -> bool:
@@ -94,12 +104,18 @@ def _write_chunk(
     raw: Path, building: Path, done: Path, params: DataParams, records: Sequence[_Kept]
 ) -> None:
     """Write some recordings, and only then note that they are done."""
-    writer = SegmentWriter(building)
+    writer = SegmentWriter(
+        building,
+        [kept.segments for kept in records],
+        n_samples=round(params.seconds * params.fs),
+        recording=records[0].recording,
+        segment=records[0].segment,
+    )
     for kept in records:
         recording = at_rate(_read(raw, kept), params.fs, params.resample_method)
-        writer.write(kept.position, recording.signal, recording.gains)
+        writer.write(kept.recording, recording.signal, recording.gains)
     writer.close()
-    write_text(done / str(records[0].position), "")
+    write_text(done / str(records[0].recording), "")
 
 
 def _read(raw: Path, kept: _Kept) -> Recording:
@@ -114,7 +130,12 @@ def _read(raw: Path, kept: _Kept) -> Recording:
     found = " ".join(map(str, signal_checksums(signal)))
     if found != kept.checksums:
         raise ChangedRecord(_changed(path, f"expected checksums {kept.checksums}, found {found}"))
-    return Recording(signal, np.array(kept.gains.split(), np.float32), kept.fs)
+    return Recording(signal, _numbers(kept.gains), kept.fs)
+
+
+@lru_cache(maxsize=1024)
+def _numbers(text: str) -> npt.NDArray[np.float32]:
+    return np.array(text.split(), np.float32)
 
 
 def _changed(path: Path, what: str) -> str:

@@ -100,8 +100,9 @@ def signal_sha256(signal: Digital) -> str:
 
 def signal_checksums(leads: Digital) -> list[int]:
     """Return WFDB's checksum of each lead: the sum of its samples, modulo 65536 (header-5.htm)."""
-    # int32 may wrap around, which changes nothing modulo 65536
-    return [int(total) % 65536 for total in leads.sum(axis=1, dtype=np.int32)]
+    # 16 bits that wrap around are this sum, and several times faster than wider ones
+    totals: list[int] = leads.view(np.uint16).sum(axis=1, dtype=np.uint16).tolist()
+    return totals
 
 
 def read_recording(stem: Path) -> Recording:
