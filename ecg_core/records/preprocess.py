@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ecg_core.leads import LEADS
 from ecg_core.manifest import RefusedRecord
 from ecg_core.outputs import write_text
 from ecg_core.records.parallel import in_chunks, in_processes
@@ -91,8 +92,8 @@ def _kept(manifest: pd.DataFrame, recordings: pd.DataFrame) -> list[_Kept]:
 
 def _can_go_on(state: Path) -> bool:
     # after a power cut, a chunk that is noted as done may still not have reached the disk
-    boot = state / "boot"
-    return boot.is_file() and boot.read_text() == _boot()
+    boot, building = state / "boot", state / "segments"
+    return building.is_dir() and boot.is_file() and boot.read_text() == _boot()
 
 
 def _boot() -> str:
@@ -147,7 +148,7 @@ def _changed(path: Path, what: str) -> str:
 
 def _require_space(state: Path, recordings: pd.DataFrame, params: DataParams) -> None:
     state.parent.mkdir(parents=True, exist_ok=True)
-    n_bytes = int(recordings["segments"].sum()) * 12 * round(params.seconds * params.fs) * 2
+    n_bytes = int(recordings["segments"].sum()) * len(LEADS) * round(params.seconds * params.fs) * 2
     free = shutil.disk_usage(state.parent).free
     if n_bytes > free:
         raise Refusal(

@@ -187,6 +187,22 @@ def test_what_an_earlier_boot_left_unfinished_is_done_anew(tmp_path, monkeypatch
     assert len(counter) == 1220
 
 
+def test_a_run_killed_while_its_store_was_put_in_place_is_done_anew(tmp_path, monkeypatch):
+    _archive(tmp_path, 5)
+    whole = _bytes(_build(tmp_path).folder)
+    moved = module.shutil.move
+
+    def move_and_die(source, target):
+        moved(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.shutil, "move", move_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        _build(tmp_path)
+    monkeypatch.setattr(module.shutil, "move", moved)
+    assert _bytes(_build(tmp_path).folder) == whole
+
+
 def test_the_state_belongs_to_the_manifest_and_the_parameters(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     manifest = tmp_path / "manifest.csv"
