@@ -28,7 +28,7 @@ env: ## make .venv from requirements.txt, once; again only when that file has ch
 	  echo "Install it, or name it: make $(or $(MAKECMDGOALS),env) PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
 	.venv/bin/python -m pip --version > /dev/null 2>&1 || "$$python" -m venv --clear .venv; \
 	echo "make env: installing requirements.txt into .venv (some minutes)" >&2; \
-	.venv/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt; \
+	.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.txt; \
 	echo "$$want" > .venv/made-from
 
 git:

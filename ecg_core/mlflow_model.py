@@ -27,7 +27,7 @@ def log_classifier(store: str, run_id: str, checkpoint: Path) -> None:
         mlflow.log_text(card, "model_card.md")
         mlflow.pyfunc.log_model(
             name="classifier",
-            loader_module="ecg_core.pyfunc_classifier",
+            loader_module="ecg_core.models.pyfunc_classifier",
             data_path=str(checkpoint),
             code_paths=[str(Path(__file__).parent)],
             pip_requirements=pinned(Path("requirements.txt"), NEEDS),
