@@ -19,6 +19,9 @@ def leak_report(split: pd.DataFrame, manifest: pd.DataFrame) -> Leaks:
     )
     table["recording"] = table["source"] + "/" + table["record_id"]
     table = table.rename(columns={"sha256": "signal"})
+    for what in SHARED:
+        # numbers are compared a hundred times faster than texts
+        table[what] = pd.factorize(table[what])[0]
     parts = {part: table[table["finetune"] == part] for part in FINETUNE_PARTS}
     others = {"finetune_train": parts["train"], "pretrain": table[table["pretrain"] == 1]}
     return {

@@ -94,7 +94,7 @@ def _hashed_parts(table: pd.DataFrame, params: SplitParams) -> pd.Series:
     if params.unit == "source":
         # the source left out is all valid and test, in the same proportion
         valid, test = valid / (valid + test), test / (valid + test)
-    part = {key: part_of(key, params.seed, valid, test) for key in keys.unique()}
+    part = {key: part_of(key, params.seed, valid, test) for key in keys.unique().tolist()}
     parts = _looked_up(keys, part)
     if params.unit == "source":
         parts = parts.where(table["source"] == params.holdout_source, "train")
@@ -111,7 +111,7 @@ def _listed_parts(table: pd.DataFrame, listed: Mapping[str, Set[str]]) -> pd.Ser
 
 def _looked_up(keys: pd.Series, part: Mapping[str, str]) -> pd.Series:
     """Return the part of each key, "" where there is none."""
-    return pd.Series([part.get(key, "") for key in keys], index=keys.index, dtype="str")
+    return pd.Series([part.get(key, "") for key in keys.tolist()], index=keys.index, dtype="str")
 
 
 def _identify_parts(table: pd.DataFrame, manifest: pd.DataFrame, params: SplitParams) -> pd.Series:
@@ -144,7 +144,7 @@ def _may_pretrain(table: pd.DataFrame, params: SplitParams) -> pd.Series:
 
 def _require_sources(table: pd.DataFrame, params: SplitParams) -> None:
     """Raise BadSplit when none of the sources is there, or the one to be left out is not."""
-    there = set(table["source"])
+    there = set(table["source"].unique().tolist())
     if params.holdout_source and params.holdout_source not in there:
         raise BadSplit(
             f"params.yaml: split.holdout_source: expected one of {', '.join(sorted(there))}, "
