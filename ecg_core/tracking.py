@@ -1,9 +1,9 @@
 """Send what a stage logs to MLflow, through a process of its own, which cannot hurt the stage.
 
 Importing mlflow, opening its store and every call to it happen in a writer (`mlflow_writer.py`)
-that starts with the first row, at the lowest priority, and is fed through a pipe that never
-blocks. So a server that is down, a locked database or a full disk costs a training nothing: it is
-said once, and `make mlflow-sync` logs afterwards from the reports what was missed.
+that runs at the lowest priority and is fed through a pipe that never blocks. So a server that is
+down, a locked database or a full disk costs a training nothing: it is said once, and
+`make mlflow-sync` logs afterwards from the reports what was missed.
 """
 
 import json
@@ -131,6 +131,7 @@ def run(stage: str) -> Iterator[Run]:
     params = read_section("tracking", TrackingParams)
     first_rank = os.environ.get("RANK", "0") == "0"
     current = Run(stage, enabled=params.mlflow and first_rank)
+    current.log_tags({"stage": stage})  # starts the writer, which is ready long before the end
     status = "FAILED"
     try:
         yield current
