@@ -75,7 +75,7 @@ def test_the_label_of_a_real_recording_is_that_of_the_original(tmp_path):
 
 def _archive(tmp_path, count=220):
     for seed in range(count):
-        write_record(tmp_path / "raw", GEORGIA, f"E{seed:03}", signal(seed, 2500 + seed * 30))
+        write_record(tmp_path / "raw", GEORGIA, f"E{seed:03}", signal(seed, 2500 + seed % 50 * 60))
 
 
 def test_several_processes_write_what_one_writes(tmp_path):
@@ -148,7 +148,7 @@ def test_a_signal_that_changed_since_the_manifest_stops_the_stage(tmp_path):
     _archive(tmp_path, 3)
     raw, given = tmp_path / "raw", params()
     manifest = collect(raw, sums_of(raw), given).manifest
-    write_record(raw, GEORGIA, "E001", signal(77, 2530))
+    write_record(raw, GEORGIA, "E001", signal(77, 2560))
     with pytest.raises(ChangedRecord, match=r"E001\.mat: changed since the manifest.*checksums"):
         build_segments(manifest, raw, tmp_path / "segments", tmp_path / "state", given)
     (raw / GEORGIA / "E001.mat").write_bytes(dat(signal(1)))
