@@ -1,4 +1,4 @@
-"""Which files of the project a module needs: its imports, theirs, and the data files beside them."""
+"""Which files of ours a module needs: its imports, theirs, and the data files beside them."""
 
 import ast
 import re

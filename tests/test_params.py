@@ -93,7 +93,7 @@ def test_the_projects_own_params_are_valid_and_complete() -> None:
 REPORT = {
     "task": {
         "_name": "ecg_pretraining",
-        "data": "???",
+        "data": None,
         "perturbation_mode": ["random_leads_masking"],
         "p": [1.0],
         "mask_leads_selection": "random",
@@ -120,7 +120,8 @@ REPORT = {
     "optimization": {"max_epoch": 55, "update_freq": [2]},
     "finetune": {"max_epoch": 25, "leads_to_load": None},
 }
-"""The report's "Pretrain config"; lr is another at demo scale, and a list in quotes is a list."""
+"""The report's "Pretrain config"; lr is another at demo scale, a list in quotes is a list, and
+`data: ???` is null."""
 
 
 @pytest.mark.parametrize("section", REPORT)

@@ -18,7 +18,7 @@ class TaskParams(Section):
     """Section `task`, the public configuration's names."""
 
     name: Literal["ecg_pretraining"] = Field(alias="_name")
-    data: Literal["???"]
+    data: None
     perturbation_mode: tuple[Literal["random_leads_masking"], ...] | None = Field(max_length=1)
     p: tuple[float, ...]
     mask_leads_selection: Literal["random"]

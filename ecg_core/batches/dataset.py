@@ -53,6 +53,7 @@ class Batch:
             recording=self.recording.to(device),
             segment=self.segment.to(device),
             labels=None if self.labels is None else self.labels.to(device),
+            padding=None if self.padding is None else self.padding.to(device),
         )
 
 

@@ -10,42 +10,27 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ecg_core.identify_params import IdentifyParams
-from ecg_core.models.encoder import (
-    Encoder,
-    Source,
-    SourceBatch,
-    SourcePadding,
-    encoder_tensors,
-    model_params,
-    pool,
-)
-from ecg_core.models.model_file import BadCheckpoint, load_exactly, read_model, save_model
-from ecg_core.seeds import seed_of
+from ecg_core.models.downstream import Downstream, start_encoder
+from ecg_core.models.encoder import Encoder, Source, SourceBatch, SourcePadding, pool
+from ecg_core.models.model_file import save_model
 
 
-class ArcFace(nn.Module):
+class ArcFace(Downstream):
     """Unit embeddings, and their cosines with each patient's direction. method.md 3.8."""
 
     def __init__(self, encoder: Encoder, n_patients: int) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         kernel = torch.empty(n_patients, encoder.params.encoder_embed_dim).uniform_(-1, 1)
         # columns, not rows, as in the original: only the starting lengths of directions differ
         self.kernel = nn.Parameter(F.normalize(kernel, dim=0))
-        self.encoder_is_frozen = False
-        """True leaves the encoder as it is for good: no gradients, no dropout."""
-        self.encoder_rests = False
-        """True runs the encoder without gradients for now (freeze_finetune_updates)."""
 
     def embed(
         self, source: Source, padding: SourcePadding | None = None
     ) -> Float[Tensor, "batch channel"]:
         """Return one vector of length 1 a segment."""
-        learns = not (self.encoder_rests or self.encoder_is_frozen)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
-            frames, _ = self.encoder.represent(source, padding)
-            # padded frames count here, as in the original
-            return F.normalize(pool(frames, None), dim=1)
+        frames, _ = self.represent(source, padding)
+        # padded frames count here, as in the original
+        return F.normalize(pool(frames, None), dim=1)
 
     def forward(
         self, source: Source, padding: SourcePadding | None = None
@@ -53,12 +38,6 @@ class ArcFace(nn.Module):
         """Return the cosine of each embedding with each patient's direction."""
         cosines = self.embed(source, padding) @ F.normalize(self.kernel, dim=1).T
         return cosines.clamp(-1.0, 1.0)
-
-    def train(self, mode: bool = True) -> "ArcFace":
-        """Switch dropout on or off; a frozen encoder never has any."""
-        super().train(mode)
-        self.encoder.train(mode and not self.encoder_is_frozen)
-        return self
 
     def learning(self) -> list[nn.Parameter]:
         """Return the parameters that training changes."""
@@ -88,28 +67,8 @@ def arcface_logits(
 def build_arcface(
     pretrained: Path, identify: IdentifyParams, n_patients: int, seed: int
 ) -> ArcFace:
-    """Return the model to train: the checkpoint's encoder, or its like at random.
-
-    The depth and width are the checkpoint's, the dropouts are identification's. method.md 5.9.
-    """
-    stored = read_model(pretrained)
-    if stored.kind != "pretrained":
-        raise BadCheckpoint(f"{pretrained}: expected a pretrained model, found a {stored.kind}")
-    frozen_features = identify.freeze != "none" or identify.encoder_is_frozen
-    params = model_params(stored.params, pretrained).model_copy(
-        update={
-            "dropout": identify.dropout,
-            "attention_dropout": identify.attention_dropout,
-            "activation_dropout": identify.activation_dropout,
-            "encoder_layerdrop": identify.encoder_layerdrop,
-            "dropout_input": identify.dropout_input,
-            "feature_grad_mult": 0.0 if frozen_features else identify.feature_grad_mult,
-        }
-    )
-    torch.manual_seed(seed_of("initial weights", seed))
-    model = ArcFace(Encoder(params), n_patients)
-    if identify.init == "pretrained":
-        load_exactly(model.encoder, encoder_tensors(stored), pretrained)
+    """Return the model to train: the checkpoint's encoder, or its like at random."""
+    model = ArcFace(start_encoder(pretrained, identify, seed), n_patients)
     model.encoder_is_frozen = identify.encoder_is_frozen
     return model
 

@@ -10,31 +10,25 @@ from torch import Tensor, nn
 
 from ecg_core.classes import CLASSES
 from ecg_core.finetune_params import FinetuneParams
+from ecg_core.models.downstream import Downstream, start_encoder
 from ecg_core.models.encoder import (
     Encoder,
     Source,
     SourceBatch,
     SourcePadding,
-    encoder_tensors,
     model_params,
     pool,
 )
 from ecg_core.models.model_file import BadCheckpoint, load_exactly, read_model, save_model
-from ecg_core.seeds import seed_of
 
 
-class Classifier(nn.Module):
+class Classifier(Downstream):
     """Mean over frames, one linear layer. method.md 5.8."""
 
     def __init__(self, encoder: Encoder, n_classes: int, final_dropout: float) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.proj = nn.Linear(encoder.params.encoder_embed_dim, n_classes)
         self.final_dropout = final_dropout
-        self.encoder_is_frozen = False
-        """True leaves the encoder as it is for good: no gradients, no dropout."""
-        self.encoder_rests = False
-        """True runs the encoder without gradients for now (freeze_finetune_updates)."""
         nn.init.xavier_uniform_(self.proj.weight)
         nn.init.zeros_(self.proj.bias)
 
@@ -42,18 +36,10 @@ class Classifier(nn.Module):
         self, source: Source, padding: SourcePadding | None = None
     ) -> Float[Tensor, "batch class"]:
         """Return a logit for each class."""
-        learns = not (self.encoder_rests or self.encoder_is_frozen)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
-            frames, frame_padding = self.encoder.represent(source, padding)
+        frames, frame_padding = self.represent(source, padding)
         frames = F.dropout(frames, self.final_dropout, self.training)
         logits: Tensor = self.proj(pool(frames, frame_padding))
         return logits
-
-    def train(self, mode: bool = True) -> "Classifier":
-        """Switch dropout on or off; a frozen encoder never has any."""
-        super().train(mode)
-        self.encoder.train(mode and not self.encoder_is_frozen)
-        return self
 
     def learning(self) -> list[nn.Parameter]:
         """Return the parameters that finetuning changes."""
@@ -96,28 +82,9 @@ def predict(
 
 
 def build_classifier(pretrained: Path, finetune: FinetuneParams, seed: int) -> Classifier:
-    """Return the classifier to finetune: the checkpoint's encoder, or its like at random.
-
-    The depth and width are the checkpoint's, the dropouts are finetuning's. method.md 5.8.
-    """
-    stored = read_model(pretrained)
-    if stored.kind != "pretrained":
-        raise BadCheckpoint(f"{pretrained}: expected a pretrained model, found a {stored.kind}")
-    frozen_features = finetune.freeze != "none" or finetune.encoder_is_frozen
-    params = model_params(stored.params, pretrained).model_copy(
-        update={
-            "dropout": finetune.dropout,
-            "attention_dropout": finetune.attention_dropout,
-            "activation_dropout": finetune.activation_dropout,
-            "encoder_layerdrop": finetune.encoder_layerdrop,
-            "dropout_input": finetune.dropout_input,
-            "feature_grad_mult": 0.0 if frozen_features else finetune.feature_grad_mult,
-        }
-    )
-    torch.manual_seed(seed_of("initial weights", seed))
-    classifier = Classifier(Encoder(params), len(CLASSES), finetune.final_dropout)
-    if finetune.init == "pretrained":
-        load_exactly(classifier.encoder, encoder_tensors(stored), pretrained)
+    """Return the classifier to finetune: the checkpoint's encoder, or its like at random."""
+    encoder = start_encoder(pretrained, finetune, seed)
+    classifier = Classifier(encoder, len(CLASSES), finetune.final_dropout)
     classifier.encoder_is_frozen = finetune.encoder_is_frozen
     return classifier
 

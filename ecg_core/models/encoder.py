@@ -183,17 +183,18 @@ def pool(
     """Average each channel over the frames where it is not zero, padding apart. method.md 2.10."""
     if padding is not None:
         frames = frames.masked_fill(padding.unsqueeze(-1), 0.0)
-    return frames.sum(1) / (frames != 0).sum(1)
+    # a channel that is zero throughout is 0, not 0 / 0
+    return frames.sum(1) / (frames != 0).sum(1).clamp_min(1)
 
 
 def load_encoder(path: Path) -> Encoder:
-    """Return the encoder of a pretrained or finetuned checkpoint of ours, in eval mode.
+    """Return the encoder of a checkpoint of ours, pretrained or trained further, in eval mode.
 
     Raises BadCheckpoint when the file is none, or its tensors do not fit its own parameters.
     """
     stored = read_model(path)
-    if stored.kind not in ("pretrained", "classifier"):
-        raise BadCheckpoint(f"{path}: expected a pretrained model, found a {stored.kind}")
+    if stored.kind not in ("pretrained", "classifier", "arcface"):
+        raise BadCheckpoint(f"{path}: expected a model with an encoder, found a {stored.kind}")
     params = stored.params if stored.kind == "pretrained" else stored.params["model"]
     encoder = Encoder(model_params(params, path))
     load_exactly(encoder, encoder_tensors(stored), path)

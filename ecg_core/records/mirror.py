@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import aiohttp
 import fsspec
-from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+from botocore.exceptions import BotoCoreError
 from fsspec.exceptions import FSTimeoutError
 
 from ecg_core.records.raw import BadRawFiles, DataParams, require_inside

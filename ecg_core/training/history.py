@@ -8,7 +8,7 @@ import pandas as pd
 
 from ecg_core.outputs import write_csv, write_json
 
-WHOLE = ("epoch", "updates", "segments", "best_epoch")
+WHOLE = ("epoch", "updates", "segments", "best_epoch", "patients")
 """Columns that count."""
 
 

@@ -1,7 +1,7 @@
 """Adam as the original has it, on torch's fused implementation."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -35,7 +35,8 @@ class Adam:
     """Decoupled weight decay, then Adam with eps added to the uncorrected root of v.
 
     p -= lr wd p;  p -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps). method.md 5.4. torch
-    adds eps to the corrected root: with eps / sqrt(1 - b2^t) in its place both are the same.
+    adds eps to the corrected root: with eps / sqrt(1 - b2^t) in its place both are the same. t
+    counts a parameter's own steps: one that rested at first begins with 1.
     """
 
     def __init__(
@@ -45,33 +46,50 @@ class Adam:
         eps: float,
         weight_decay: float,
     ) -> None:
+        self.parameters = list(parameters)
+        self.steps = [0] * len(self.parameters)
         self.eps = eps
         self.beta2 = betas[1]
-        self.steps = 0
         self.torch_adam = torch.optim.AdamW(
-            parameters, lr=0.0, betas=betas, eps=eps, weight_decay=weight_decay, fused=True
+            self.parameters, lr=0.0, betas=betas, eps=eps, weight_decay=weight_decay, fused=True
         )
+        self._settings = {**self.torch_adam.param_groups[0], "params": []}
 
     def step(self, lr: float) -> None:
         """Update every parameter that has a gradient."""
-        self.steps += 1
-        for group in self.torch_adam.param_groups:
-            group["lr"] = lr
-            group["eps"] = self.eps / (1 - self.beta2**self.steps) ** 0.5
+        by_steps: dict[int, list[nn.Parameter]] = {}
+        for number, parameter in enumerate(self.parameters):
+            if parameter.grad is not None:
+                self.steps[number] += 1
+                by_steps.setdefault(self.steps[number], []).append(parameter)
+        self.torch_adam.param_groups = [
+            {
+                **self._settings,
+                "params": parameters,
+                "lr": lr,
+                "eps": self.eps / (1 - self.beta2**steps) ** 0.5,
+            }
+            for steps, parameters in by_steps.items()
+        ]
         self.torch_adam.step()
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        self.torch_adam.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """Return everything that the next step depends on."""
-        return {"steps": self.steps, "adam": self.torch_adam.state_dict()}
+        moments = [dict(self.torch_adam.state[parameter]) for parameter in self.parameters]
+        return {"steps": list(self.steps), "moments": moments}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        self.steps = int(state["steps"])  # type: ignore[call-overload]
-        self.torch_adam.load_state_dict(state["adam"])  # type: ignore[arg-type]
+        self.steps = list(state["steps"])
+        for parameter, moments in zip(self.parameters, state["moments"], strict=True):
+            if moments:
+                own = {name: value.to(parameter.device) for name, value in moments.items()}
+                self.torch_adam.state[parameter] = own
 
 
 def adam(parameters: Iterable[nn.Parameter], params: OptimizerParams) -> Adam:

@@ -89,8 +89,8 @@ def test_the_encoder_is_found_in_pretrained_and_finetuned_checkpoints(tmp_path: 
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    save_model(tmp_path / "a", "arcface", {}, torch.nn.Linear(1, 1))
-    with pytest.raises(BadCheckpoint, match="expected a pretrained model, found a arcface"):
+    save_model(tmp_path / "a", "unheard-of", {}, torch.nn.Linear(1, 1))
+    with pytest.raises(BadCheckpoint, match="expected a model with an encoder, found a unheard-of"):
         load_encoder(tmp_path / "a")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+
 from small_project import copy_project, make_project, run_stage
 
 
