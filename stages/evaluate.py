@@ -9,13 +9,8 @@ from ecg_core.batches.dataset import SegmentBatches
 from ecg_core.device import CommonParams, set_up_device
 from ecg_core.finetune_params import FinetuneParams
 from ecg_core.leads import lead_positions
+from ecg_core.metrics import evaluation_report as reports
 from ecg_core.metrics.evaluation import EvaluateParams, Predictions
-from ecg_core.metrics.evaluation_report import (
-    Evaluation,
-    PartsPredicted,
-    evaluate,
-    write_evaluation,
-)
 from ecg_core.metrics.parts import Part, held_out_parts
 from ecg_core.models import classifier
 from ecg_core.params import read_section as read
@@ -29,12 +24,12 @@ def main() -> None:
     """Evaluate, and tell the tracker, which gets ready meanwhile."""
     with tracking.run("evaluate") as tracker:
         evaluation = evaluated()
-        write_evaluation(REPORTS, evaluation)
+        reports.write_evaluation(REPORTS, evaluation)
         tracker.log_metrics(evaluation.flat_metrics(), 0)
         tracker.log_artifacts([REPORTS])
 
 
-def evaluated() -> Evaluation:
+def evaluated() -> reports.Evaluation:
     """Let the model answer with every lead set, and say what the answers are worth."""
     common, params = read("common", CommonParams), read("evaluate", EvaluateParams)
     own_leads = tuple(sorted(lead_positions(read("finetune", FinetuneParams).leads_to_load)))
@@ -45,16 +40,16 @@ def evaluated() -> Evaluation:
     records = manifest.read_manifest(DATA / "manifest/manifest.csv")
     valid, test = held_out_parts(split, records, store.index)
 
-    def predict(leads: tuple[int, ...]) -> PartsPredicted:
+    def predict(leads: tuple[int, ...]) -> reports.PartsPredicted:
         reader = SegmentBatches(store, None, leads, None, common.seed)
 
         def answers(part: Part) -> Predictions:
             batches = reader.in_turn(part.rows, params.batch_size)
             return part.predictions(classifier.predict(model, batches).numpy().astype(np.float64))
 
-        return PartsPredicted(answers(valid), answers(test))
+        return reports.PartsPredicted(answers(valid), answers(test))
 
-    return evaluate(predict, own_leads, params)
+    return reports.evaluate(predict, own_leads, params)
 
 
 if __name__ == "__main__":
