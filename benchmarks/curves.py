@@ -8,8 +8,6 @@ Writes `benchmarks/results/curves.json`, `.csv`, `.png` and `.svg`. About 25 min
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,10 +17,9 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
+from pipeline_folder import ROOT, run_stages
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 RESULTS = HERE / "results"
 RECORDS = HERE / "records.csv"
 
@@ -52,36 +49,6 @@ FINETUNE = {
     "tracking.mlflow": False,
     "common.no_progress_bar": True,
 }
-
-
-def run_stages(folder: Path, settings: dict[str, object], stages: list[str]) -> None:
-    """Run the pipeline's own stages in a folder that shares the prepared data."""
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    for name in ("segments", "manifest", "params-are-valid.txt", "checksums.txt"):
-        link = folder / "data" / name
-        if not link.exists():
-            link.symlink_to(ROOT / "data" / name)
-    for name in ("ecg_core", "stages"):
-        if not (folder / name).exists():
-            (folder / name).symlink_to(ROOT / name)
-    yaml = YAML()
-    params = yaml.load(ROOT / "params.yaml")
-    for key, value in settings.items():
-        section, name = key.split(".")
-        params[section][name] = value
-    yaml.dump(params, folder / "params.yaml")
-    for stage in stages:
-        print(f"{folder.name}: {stage}", flush=True)
-        done = subprocess.run(
-            [sys.executable, "-m", f"stages.{stage}"],
-            cwd=folder,
-            env={**os.environ, "DVC_ROOT": str(folder), "PYTHONPATH": str(folder)},
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            sys.exit(f"{stage} failed in {folder}:\n{done.stderr[-2000:]}")
 
 
 def one_seed(work: Path, seed: int) -> pd.DataFrame:
