@@ -2,8 +2,9 @@
 
 ARCHIVE is an unpacked mirror (`<dataset>/<version>/...`). Prepares it once, then for every seed
 pretrains the demo model of params.yaml, and trains both downstream tasks from the pretraining, from
-scratch, and on a frozen random encoder; for the first seed also one classifier a lead set. Only
-params.yaml's epochs and threads are changed, by the arguments. What is finished is not done again.
+scratch, and on a frozen random encoder; for the first seed also one classifier a lead set; then two
+controls. Only params.yaml's epochs, resamples, threads and `data.resample` are changed. What is
+finished is not done again.
 Writes `benchmarks/results/mini.csv` (one row a number) and `mini.md` (mean and sd over the seeds).
 """
 
@@ -11,6 +12,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,19 @@ import pandas as pd
 from pipeline_folder import PREPARED, ROOT, run_stages
 
 RESULTS = ROOT / "benchmarks" / "results"
-INITS = ("pretrained", "scratch", "random_frozen")
+STARTS = {
+    "pretrained": {"init": "pretrained"},
+    "scratch": {"init": "scratch"},
+    "random_frozen": {"init": "random_frozen"},
+}
+"""What is compared. Under `freeze: conv` the conv stack of scratch rests too, at random."""
+
+CONTROLS = {
+    "pretrained_frozen": {"init": "pretrained", "freeze": "encoder"},
+    "scratch_all_learns": {"init": "scratch", "freeze": "none"},
+}
+"""Classification alone: the linear probe, and scratch whose conv stack learns."""
+
 LEAD_SETS = {6: [0, 1, 2, 3, 4, 5], 3: [0, 1, 7], 2: [0, 1], 1: [0]}
 """The paper's subsets as positions among the twelve leads."""
 
@@ -34,6 +48,7 @@ CLASSIFY = {
 TRIVIAL = ("cinc_of_nothing_predicted", "cinc_of_sinus_for_everyone")
 IDENTIFY = {"top1": "top-1", "top5": "top-5", "equal_error_rate": "EER"}
 CHANCE = ("chance_top1", "chance_top5", "patients")
+TASKS = ["classify", "identify", "leads", "controls"]
 KEYS = ["task", "seed", "init", "trained_leads", "leads", "metric"]
 
 
@@ -44,6 +59,7 @@ class Benchmark:
     archive: Path
     work: Path
     settings: dict[str, object]
+    only_finished: bool
 
     def prepare(self) -> None:
         """Bring the recordings into segments and divide them, once."""
@@ -72,43 +88,54 @@ class Benchmark:
         )
         return time.perf_counter() - begin
 
+    def kept(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return a run's numbers, running it where it is not finished."""
+        path = self.work / f"{name}.csv"
+        if not path.exists():
+            if self.only_finished:
+                return pd.DataFrame(columns=[*KEYS, "value"])
+            write(path, make())
+        return pd.read_csv(path)
+
     def pretrain(self, seed: int) -> pd.DataFrame:
         """Pretrain with a seed; return the last epoch's numbers."""
         name = f"pretrain-{seed}"
-        kept = self.work / f"{name}.csv"
-        if not kept.exists():
+
+        def numbers() -> pd.DataFrame:
             seconds = self.run(name, {}, ["pretrain"], seed)
-            metrics = self.metrics(name, "pretrain")
-            write(kept, rows(metrics | {"seconds": seconds}, "pretrain", seed, "", 12, 12))
-        return pd.read_csv(kept)
+            last = self.metrics(name, "pretrain") | {"seconds": seconds}
+            return rows(last, "pretrain", seed, "", 12, 12)
+
+        return self.kept(name, numbers)
 
     def classify(self, before: Future, seed: int, init: str, leads: int = 12) -> pd.DataFrame:
         """Finetune and evaluate; return the numbers per recording, of every lead set."""
         name = f"classify-{seed}-{init}-{leads}"
-        kept = self.work / f"{name}.csv"
         before.result()
-        if not kept.exists():
-            settings = {"finetune.init": init, "finetune.leads_to_load": LEAD_SETS.get(leads)}
-            seconds = self.run(name, settings, ["finetune", "evaluate"], seed)
+
+        def numbers() -> pd.DataFrame:
+            start = (STARTS | CONTROLS)[init]
+            settings: dict[str, object] = {f"finetune.{key}": start[key] for key in start}
+            settings["finetune.leads_to_load"] = LEAD_SETS.get(leads)
+            whole = {"seconds": self.run(name, settings, ["finetune", "evaluate"], seed)}
+            whole["best_epoch"] = self.metrics(name, "finetune")["best_epoch"]
             recording = self.metrics(name, "evaluate")["recording"]
-            best = {"best_epoch": self.metrics(name, "finetune")["best_epoch"]}
-            whole = best | {trivial: recording[trivial] for trivial in TRIVIAL}
+            whole |= {trivial: recording[trivial] for trivial in TRIVIAL}
             table = self.leads(name, "evaluate").query("unit == 'recording'")
-            write(
-                kept, lead_rows(table, whole | {"seconds": seconds}, "classify", seed, init, leads)
-            )
-        return pd.read_csv(kept)
+            return lead_rows(table, whole, "classify", seed, init, leads)
+
+        return self.kept(name, numbers)
 
     def identify(self, before: Future, seed: int, init: str) -> pd.DataFrame:
         """Train ArcFace and match; return the numbers of every lead set."""
         name = f"identify-{seed}-{init}"
-        kept = self.work / f"{name}.csv"
         before.result()
-        if not kept.exists():
-            seconds = self.run(name, {"identify.init": init}, ["identify"], seed)
-            table = self.leads(name, "identify")
-            write(kept, lead_rows(table, {"seconds": seconds}, "identify", seed, init, 12))
-        return pd.read_csv(kept)
+
+        def numbers() -> pd.DataFrame:
+            whole = {"seconds": self.run(name, {"identify.init": init}, ["identify"], seed)}
+            return lead_rows(self.leads(name, "identify"), whole, "identify", seed, init, 12)
+
+        return self.kept(name, numbers)
 
     def metrics(self, name: str, stage: str) -> dict:
         """Return a stage's metrics.json."""
@@ -132,9 +159,9 @@ def rows(
 def lead_rows(
     table: pd.DataFrame, whole: dict[str, float], task: str, seed: int, init: str, trained: int
 ) -> pd.DataFrame:
-    """Return the numbers of every lead set up to the model's own, and those of the whole run."""
+    """Return the numbers of every lead set, a smaller model's own only, and the whole run's."""
     found = [rows(whole, task, seed, init, trained, trained)]
-    for _, row in table[table["leads"] <= trained].iterrows():
+    for _, row in table[(table["leads"] == trained) | (trained == 12)].iterrows():
         numbers = row.drop(["leads", "names", "unit"], errors="ignore").dropna()
         values = {str(name): float(value) for name, value in numbers.items()}
         found.append(rows(values, task, seed, init, trained, int(row["leads"])))
@@ -155,15 +182,18 @@ def all_runs(benchmark: Benchmark, seeds: list[int], tasks: list[str], jobs: int
         runs = list(starts.values())
         for task in (name for name in ("classify", "identify") if name in tasks):
             train = getattr(benchmark, task)
-            runs += [pool.submit(train, starts[s], s, init) for s in seeds for init in INITS]
+            runs += [pool.submit(train, starts[s], s, init) for s in seeds for init in STARTS]
         if "leads" in tasks:
             first = seeds[0]
             runs += [
                 pool.submit(benchmark.classify, starts[first], first, init, leads)
-                for init in INITS[:2]
+                for init in ("pretrained", "scratch")
                 for leads in LEAD_SETS
             ]
-        return pd.concat([run.result() for run in runs])
+        if "controls" in tasks:
+            train = benchmark.classify
+            runs += [pool.submit(train, starts[s], s, init) for s in seeds for init in CONTROLS]
+        return pd.concat([found for run in runs if len(found := run.result())])
 
 
 def mean_and_sd(table: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
@@ -172,9 +202,18 @@ def mean_and_sd(table: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     groups = kept.groupby(["leads", "init", "metric"])["value"]
     text = groups.mean().map("{:.3f}".format) + groups.std().map(" ± {:.3f}".format)
     wide = text.unstack("metric")[list(names)].rename(columns=names)
-    return wide.reindex(
-        [(leads, i) for leads in (12, 6, 3, 2, 1) for i in INITS if (leads, i) in wide.index]
-    )
+    order = [(leads, start) for leads in (12, *LEAD_SETS) for start in STARTS | CONTROLS]
+    return wide.reindex([row for row in order if row in wide.index])
+
+
+def differences(table: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+    """Return one row a number: what pretraining adds to scratch with all leads, by seed."""
+    kept = table[table["metric"].isin(list(names)) & (table["leads"] == 12)]
+    wide = kept.pivot_table(index=["metric", "seed"], columns="init", values="value")
+    wide = wide.reindex(columns=["pretrained", "scratch"])
+    added = (wide["pretrained"] - wide["scratch"]).unstack("seed").loc[list(names)]
+    text = added.map("{:+.3f}".format).rename(index=names, columns="seed {}".format)
+    return text.rename_axis(index="pretrained minus scratch")
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -195,19 +234,23 @@ def summary(table: pd.DataFrame, settings: dict[str, object]) -> str:
     """Return mini.md."""
     by_task = dict(iter(table.groupby("task")))
     said = ", ".join(f"`{key}: {value}`" for key, value in settings.items() if key != "data.mirror")
-    parts = [f"# {', '.join(map(str, sorted(table['seed'].unique())))}: the seeds\n\n{said}\n"]
+    parts = [f"# Is pretraining worth it? Mean ± sd over the seeds\n\n{said}\n"]
     if "classify" in by_task:
         runs = by_task["classify"]
         whole = runs[runs["trained_leads"] == 12]
         few = runs[(runs["trained_leads"] != 12) & (runs["trained_leads"] == runs["leads"])]
         parts += ["## Classification, per recording of test\n", constant(whole, TRIVIAL) + "\n"]
-        parts += [markdown(mean_and_sd(whole, CLASSIFY))]
+        parts += [markdown(mean_and_sd(whole, CLASSIFY)), markdown(differences(whole, CLASSIFY))]
         if len(few):
             parts += ["## Finetuned on a lead set (first seed)\n"]
             parts += [markdown(mean_and_sd(few, CLASSIFY)).replace(" ± nan", "")]
     if "identify" in by_task:
-        parts += ["## Patient identification\n", constant(by_task["identify"], CHANCE) + "\n"]
-        parts += [markdown(mean_and_sd(by_task["identify"], IDENTIFY))]
+        runs = by_task["identify"]
+        parts += ["## Patient identification\n", constant(runs, CHANCE) + "\n"]
+        parts += [markdown(mean_and_sd(runs, IDENTIFY)), markdown(differences(runs, IDENTIFY))]
+    pretrain = by_task["pretrain"].pivot_table(index="seed", columns="metric", values="value")
+    shown = ["updates", "loss", "loss_infonce", "loss_cmsc", "accuracy", "code_perplexity"]
+    parts += ["## Pretraining, last epoch\n", markdown(pretrain[shown].round(4))]
     seconds = table[table["metric"] == "seconds"].groupby("task")["value"]
     parts += ["## Seconds a run\n", markdown(seconds.agg(["count", "mean", "sum"]).round(0))]
     return "\n".join(parts)
@@ -227,12 +270,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, help="folder of an unpacked mirror")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--tasks", nargs="*", default=["classify", "identify", "leads"])
+    parser.add_argument("--tasks", nargs="*", default=TASKS)
     parser.add_argument("--work", type=Path, default=ROOT / ".state" / "mini")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one thread each")
     parser.add_argument("--pretrain-epochs", type=int, default=6)
     parser.add_argument("--finetune-epochs", type=int, default=8)
-    parser.add_argument("--identify-epochs", type=int, default=4)
+    parser.add_argument("--identify-epochs", type=int, default=3)
+    parser.add_argument("--collect", action="store_true", help="only what is finished")
     args = parser.parse_args()
     settings: dict[str, object] = {
         "data.mirror": args.archive.resolve().as_uri(),
@@ -247,7 +291,7 @@ def main() -> None:
         "tracking.mlflow": False,
     }
     same_settings(args.work, settings)
-    benchmark = Benchmark(args.archive.resolve(), args.work.resolve(), settings)
+    benchmark = Benchmark(args.archive.resolve(), args.work.resolve(), settings, args.collect)
     benchmark.prepare()
     table = all_runs(benchmark, args.seeds, args.tasks, args.jobs).sort_values(KEYS)
     RESULTS.mkdir(exist_ok=True)
