@@ -1,5 +1,7 @@
 """The columns of finetuning's history that say how good the model is after an epoch."""
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,7 +26,7 @@ def epoch_scores(
     AUROC per recording (mean probability over its segments) the official ones' unit.
     """
     weights = load_weights()
-    bits = float(binary_cross_entropy(logits, torch.from_numpy(labels).float())) / np.log(2)
+    bits = float(binary_cross_entropy(logits, torch.from_numpy(labels).float())) / math.log(2)
     probabilities = torch.sigmoid(logits.double()).numpy()
     mean = mean_by_recording(probabilities, recording)
     truth = mean_by_recording(labels.astype(np.float64), recording) > THRESHOLD

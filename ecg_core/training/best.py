@@ -16,7 +16,7 @@ method.md 5.8; of equal epochs the first counts.
 def keep_best(kept: KeptModels, best: dict[str, Any], row: Mapping[str, float], epoch: int) -> None:
     """Keep the model by every rule under which this epoch beats all before; `best` remembers."""
     for rule, (column, sign) in RULES.items():
-        value = row[column]
+        value = float(row[column])
         if rule not in best or sign * value > sign * best[rule]["value"]:
             best[rule] = {"value": value, "epoch": epoch}
             kept.keep(f"best_{rule}", epoch)

@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -112,11 +111,7 @@ class StateFolder:
                 continue
             content = path.read_bytes()
             if hashlib.sha256(content[32:]).digest() == content[:32]:
-                try:
-                    state = torch.load(io.BytesIO(content[32:]), weights_only=True)
-                except (UnpicklingError, RuntimeError, EOFError) as error:
-                    log.warning("%s: expected a state, found: %s", path, error)
-                    continue
+                state = torch.load(io.BytesIO(content[32:]), weights_only=True)
                 log.info("going on from %s (`make forget` discards it)", path)
                 return dict(state)
             log.warning("%s: torn, going on from the state before it", path)

@@ -184,7 +184,9 @@ def _finish_epoch(run: Training, progress: Progress) -> None:
     progress.epoch += 1
     progress.updates_in_epoch = 0
     progress.sums = {}
-    progress.history.append(run.end_of_epoch(progress.epoch, row, progress))
+    completed = run.end_of_epoch(progress.epoch, row, progress)
+    # numpy's floats would not come back from a state that holds plain values alone
+    progress.history.append({name: float(value) for name, value in completed.items()})
 
 
 def _save(run: Training, progress: Progress) -> None:

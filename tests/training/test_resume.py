@@ -53,7 +53,9 @@ def test_a_run_killed_in_the_middle_ends_with_the_very_same_files(
         assert run_stage(folder, "pretrain").returncode == 0
     kill(started(folder, stage))
     assert not (folder / MODELS[stage] / "model.safetensors").exists(), "killed too late"
-    assert run_stage(folder, stage).returncode == 0
+    again = run_stage(folder, stage)
+    assert again.returncode == 0, again.stderr
+    assert "going on from" in again.stderr
     assert files(folder / MODELS[stage]) == files(whole / MODELS[stage])
     assert files(folder / "reports" / stage) == files(whole / "reports" / stage)
 
