@@ -275,7 +275,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one thread each")
     parser.add_argument("--pretrain-epochs", type=int, default=6)
     parser.add_argument("--finetune-epochs", type=int, default=8)
-    parser.add_argument("--identify-epochs", type=int, default=3)
+    parser.add_argument("--identify-epochs", type=int, default=1)
     parser.add_argument("--collect", action="store_true", help="only what is finished")
     args = parser.parse_args()
     settings: dict[str, object] = {
