@@ -100,7 +100,9 @@ class StateFolder:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(target)
-        for old in self._states()[:-2]:
+        # a longer run may have been here before: its finished state stays, no other one does
+        so_far = [path for path in self._states() if path <= target]
+        for old in set(self._states()) - set(so_far[-2:]):
             if not self._finished_mark(old).exists():
                 old.unlink()
 

@@ -118,6 +118,18 @@ def test_a_finished_run_that_is_forced_starts_anew(whole: Path, tmp_path: Path) 
         assert "going on from" not in done.stderr
 
 
+def test_a_shorter_run_keeps_its_own_states_beside_a_finished_longer_one(
+    whole: Path, tmp_path: Path
+) -> None:
+    folder = copy_project(whole, tmp_path / "project")
+    assert run_stage(folder, "pretrain").returncode == 0
+    write_params(folder, {"optimization.max_epoch": 1})
+    assert run_stage(folder, "pretrain").returncode == 0
+    states = sorted(path.name for path in (folder / ".state").glob("pretrain-*/state-*.pt"))
+    epochs = [int(name.split("-")[1]) for name in states]
+    assert epochs == [1, 3]
+
+
 def test_two_runs_never_share_a_state(whole: Path, tmp_path: Path) -> None:
     folder = copy_project(whole, tmp_path / "project")
     write_params(folder, {"optimization.max_epoch": 1000})
