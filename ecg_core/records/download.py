@@ -13,7 +13,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from ecg_core.outputs import write_bytes
-from ecg_core.records.mirror import EMBEDDED, Mirror, NotOnMirror, Unreachable, open_mirror
+from ecg_core.records.mirror import EMBEDDED, Mirror, open_mirror
 from ecg_core.records.raw import (
     LISTING,
     BadRawFiles,
@@ -22,6 +22,7 @@ from ecg_core.records.raw import (
     tree_of,
     wanted_files,
 )
+from ecg_core.remote import NotThere, Unreachable
 
 _log = logging.getLogger(__name__)
 _SIZES_ASKED = 64
@@ -58,7 +59,7 @@ def download(raw: Path, params: DataParams) -> dict[str, str]:
         if missing:
             _spare_own_archive(raw, missing, params)
             n_bytes = _expected_bytes(pool, mirror, missing)
-            _require_space(raw, n_bytes)
+            _require_space(raw, n_bytes, stores=params.segments_url is None)
             _fetch_all(pool, mirror, raw, {path: sums[path] for path in missing}, n_bytes)
     return sums
 
@@ -70,7 +71,7 @@ def _listed(mirror: Mirror, raw: Path, params: DataParams) -> dict[str, str]:
         path = f"{tree}/{LISTING}"
         try:
             content = mirror.read(path)
-        except (Unreachable, NotOnMirror) as refusal:
+        except (Unreachable, NotThere) as refusal:
             raise type(refusal)(
                 f"{refusal}\n(is the archive here already, with its {LISTING}? "
                 "then let data.mirror be file:// and its folder, and ECG_DATA that folder)"
@@ -134,7 +135,7 @@ def _expected_bytes(pool: ThreadPool, mirror: Mirror, paths: list[str]) -> int:
     def size_of(path: str) -> int | None:
         try:
             return mirror.size(path)
-        except NotOnMirror:
+        except NotThere:
             return None  # fetching it will say so by name
 
     total = 0.0
@@ -146,11 +147,11 @@ def _expected_bytes(pool: ThreadPool, mirror: Mirror, paths: list[str]) -> int:
     return round(total)
 
 
-def _require_space(raw: Path, n_bytes: int) -> None:
+def _require_space(raw: Path, n_bytes: int, *, stores: bool) -> None:
     """Refuse to begin what would fill the disk: the files and, where it is one disk, the store."""
     folder = next(path for path in (raw, *raw.resolve().parents) if path.is_dir())
     what, needed = "what is to be fetched", n_bytes
-    if folder.stat().st_dev == Path.cwd().stat().st_dev:
+    if stores and folder.stat().st_dev == Path.cwd().stat().st_dev:
         what, needed = f"{what} and as much again for its segments", 2 * n_bytes
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -189,7 +190,7 @@ def _fetch(mirror: Mirror, raw: Path, path: str, sha256: str) -> Fetched:
     for _ in range(2):
         try:
             content = mirror.read(path)
-        except NotOnMirror as refusal:
+        except NotThere as refusal:
             return Fetched(path, 0, str(refusal))
         found = hashlib.sha256(content).hexdigest()
         if found == sha256:

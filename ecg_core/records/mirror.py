@@ -2,35 +2,20 @@
 
 import lzma
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import aiohttp
 import fsspec
-from botocore.exceptions import BotoCoreError
-from fsspec.exceptions import FSTimeoutError
 
 from ecg_core.records.raw import BadRawFiles, DataParams, require_inside
-from ecg_core.refusal import Refusal
+from ecg_core.remote import NotThere, tried
 
 EMBEDDED = "embedded"
 SAMPLE = Path("data/sample/ecg-sample.tar.xz")
 
-_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-_TRANSIENT = (OSError, aiohttp.ClientError, FSTimeoutError, BotoCoreError)
-_BUSY = (408, 425, 429)
-
 Answer = TypeVar("Answer")
-
-
-class Unreachable(Refusal):
-    """The mirror did not answer, after every retry."""
-
-
-class NotOnMirror(Refusal):
-    """The mirror answers, but does not hold a file that its own listing names."""
 
 
 @runtime_checkable
@@ -38,7 +23,7 @@ class Mirror(Protocol):
     """A place that holds raw files under the paths `<dataset>/<version>/…`."""
 
     def read(self, path: str) -> bytes:
-        """Return a file; raise NotOnMirror, or Unreachable after every retry."""
+        """Return a file; raise NotThere, or Unreachable after every retry."""
 
     def size(self, path: str) -> int | None:
         """Return a file's size in bytes, None where the mirror does not tell."""
@@ -62,7 +47,7 @@ class EmbeddedSample:
     def read(self, path: str) -> bytes:
         """Return a file of the archive."""
         if path not in self._files:
-            raise NotOnMirror(f"{SAMPLE}: expected {path}, found no such file in it")
+            raise NotThere(f"{SAMPLE}: expected {path}, found no such file in it")
         return self._files[path]
 
     def size(self, path: str) -> int | None:
@@ -105,22 +90,8 @@ class RemoteMirror:
 
     def _tried(self, path: str, ask: Callable[[str], Answer]) -> Answer:
         url = f"{self._root}/{path}"
-        for attempt in range(self._params.retries + 1):
-            try:
-                return ask(url)
-            except _FINAL as error:
-                raise NotOnMirror(f"{url}: expected a file, found: {error}") from error
-            except _TRANSIENT as error:
-                failure = f"{type(error).__name__}: {error}"
-                status = getattr(error, "status", None)
-                if isinstance(status, int) and 400 <= status < 500 and status not in _BUSY:
-                    raise NotOnMirror(f"{url}: expected a file, found: {failure}") from error
-            if attempt < self._params.retries:
-                time.sleep(self._params.backoff * 2**attempt)
-        raise Unreachable(
-            f"{url}: expected an answer, found {failure} ({self._params.retries + 1} times); "
-            "run again to go on from here"
-        )
+        pauses = [self._params.backoff * 2**attempt for attempt in range(self._params.retries)]
+        return tried(lambda: ask(url), url, pauses)
 
 
 def open_mirror(params: DataParams) -> Mirror:

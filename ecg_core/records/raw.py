@@ -37,6 +37,8 @@ class DataParams(Section):
     resample: bool
     resample_method: Literal["polyphase", "linear"]
     max_refused: Annotated[float, Field(ge=0, le=1)]
+    segments_per_shard: Annotated[int, Field(ge=1)] | None
+    segments_url: Annotated[str, Field(pattern=r"^[a-z0-9+]+://.+$")] | None
     workers: Annotated[int, Field(ge=1)]
     connections: Annotated[int, Field(ge=1)]
     retries: Annotated[int, Field(ge=0)]

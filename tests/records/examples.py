@@ -26,6 +26,8 @@ def params(**changes: object) -> DataParams:
         "resample": False,
         "resample_method": "polyphase",
         "max_refused": 1.0,
+        "segments_per_shard": None,
+        "segments_url": None,
         "workers": 1,
         "connections": 4,
         "retries": 4,

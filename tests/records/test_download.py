@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from ecg_core import remote
 from ecg_core.records import download as module
 from ecg_core.records import mirror as mirrors
 from ecg_core.records.download import BadMirror, download
-from ecg_core.records.mirror import Unreachable
 from ecg_core.records.raw import BadRawFiles
+from ecg_core.remote import NotThere, Unreachable
 from tests.records.examples import (
     GEORGIA,
     PTBXL,
@@ -147,13 +148,13 @@ def test_a_mirror_that_stays_down_is_named_after_all_retries(tmp_path, archive):
 
 def test_a_mirror_without_listing_says_how_to_use_an_archive_of_ones_own(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(mirrors.NotOnMirror, match=r"SHA256SUMS.txt[\s\S]*ECG_DATA"):
+    with pytest.raises(NotThere, match=r"SHA256SUMS.txt[\s\S]*ECG_DATA"):
         download(tmp_path / "raw", params(mirror=f"file://{tmp_path}/empty"))
 
 
 def test_pauses_between_retries_grow(tmp_path, archive, monkeypatch):
     pauses = []
-    monkeypatch.setattr(mirrors.time, "sleep", pauses.append)
+    monkeypatch.setattr(remote.time, "sleep", pauses.append)
     with faulty_mirror(archive) as server:
         server.fault = lambda path, before: "503"
         with pytest.raises(Unreachable):
