@@ -9,6 +9,7 @@ least 100 times as fast as the loop. Nothing here is asserted in a test.
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -117,10 +118,12 @@ def main() -> None:
     )
     for name, (value, low, high) in found.items():
         print(f"    {name:<28} {value:.4f}  [{low:.4f}, {high:.4f}]")
-    timed(
-        "every headline number of one unit with its interval",
-        lambda: headline(rows, tune(rows, weights, params), weights, params),
-    )
+    for unit, rows in scored_units(test).items():
+        limits = tune(rows, weights, params)
+        timed(
+            f"every headline number by {unit} with its interval",
+            partial(headline, rows, limits, weights, params),
+        )
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from ecg_core.metrics.ranking import areas, mean_of_defined
+from ecg_core.metrics.ranking import areas, mean_of_defined, steps_of
 from ecg_core.seeds import numpy_generator
 
 LEVEL = 0.95
-SETS_AT_ONCE = 100
+SETS_AT_ONCE = 50
 """Resamples per matrix product: bounds the memory, changes no result."""
 
 Counts = Float[np.ndarray, "cluster set"]
@@ -50,13 +50,13 @@ def resampled_areas(
     counts: Counts,
 ) -> Float[np.ndarray, "2 2 set"]:
     """Return AUROC and AUPRC (first axis), macro and micro (second), of every resample."""
-    entries = np.repeat(cluster, labels.shape[1])
+    n, entries = len(counts), np.repeat(cluster, labels.shape[1])
+    classes = [steps_of(*column, cluster, n) for column in zip(labels.T, scores.T, strict=True)]
+    all_entries = steps_of(labels.ravel(), scores.ravel(), entries, n)
 
     def of(part: Counts) -> np.ndarray:
-        classes = zip(labels.T, scores.T, strict=True)
-        each = np.stack([areas(*column, cluster, part) for column in classes], axis=2)
-        micro = areas(labels.ravel(), scores.ravel(), entries, part)
-        return np.stack([mean_of_defined(each), micro], axis=1)
+        each = np.stack([areas(steps, part) for steps in classes], axis=2)
+        return np.stack([mean_of_defined(each), areas(all_entries, part)], axis=1)
 
     return _in_parts(of, counts)
 

@@ -5,6 +5,8 @@ Micro (the public training code, sklearn's average="micro"): all label entries i
 What is undefined (no positive, no negative, nothing predicted) is NaN, without a warning.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
@@ -29,65 +31,67 @@ def mean_of_defined(values: Float[np.ndarray, "*sets label"]) -> Float[np.ndarra
     return divide(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
 
 
-def true_and_false_positives(
+class Steps(NamedTuple):
+    """The steps down the distinct scores of one class: how many rows of each cluster are in each.
+
+    Neighbouring steps without a positive row are one: they add nothing to an area over recall.
+    """
+
+    true: csr_array
+    """(step, cluster): the positive rows."""
+    everyone: csr_array
+    """(step, cluster): all rows."""
+
+
+def steps_of(
     labels: Bool[np.ndarray, " row"],
     scores: Float[np.ndarray, " row"],
     cluster: Int[np.ndarray, " row"],
-    counts: Float[np.ndarray, "cluster set"],
-) -> tuple[Float[np.ndarray, "step set"], Float[np.ndarray, "step set"]]:
-    """Return how many true and false positives each step down the distinct scores adds.
-
-    Set s holds the rows of cluster c `counts[c, s]` times: once, or as often as it was drawn.
-    Neighbouring steps without a positive row are one: they add nothing to an area over recall.
-    """
+    n_clusters: int,
+) -> Steps:
+    """Sort the rows of one class by falling score, once for all sets of clusters."""
     if not len(labels):
-        return np.zeros((0, counts.shape[1])), np.zeros((0, counts.shape[1]))
+        return Steps(csr_array((0, n_clusters)), csr_array((0, n_clusters)))
     order = np.argsort(-scores, kind="stable")
     falling, positive, members = scores[order], labels[order], cluster[order]
     starts = np.flatnonzero(np.append(True, falling[1:] != falling[:-1]))
     has_positive = np.logical_or.reduceat(positive, starts)
     starts = starts[has_positive | np.append(True, has_positive[:-1])]
-    shape = (len(starts), len(counts))
-    # a row of these matrices is a step, its entries the clusters of the rows in it: one product
-    # with `counts` adds up every set
+    shape = (len(starts), n_clusters)
     row_ends = np.append(starts, len(order))
     everyone = csr_array((np.ones(len(order)), members, row_ends), shape)
     true_ends = np.append(0, np.cumsum(positive))[row_ends]
-    true = csr_array((np.ones(true_ends[-1]), members[positive], true_ends), shape) @ counts
-    return true, everyone @ counts - true
+    return Steps(csr_array((np.ones(true_ends[-1]), members[positive], true_ends), shape), everyone)
 
 
-def areas(
-    labels: Bool[np.ndarray, " row"],
-    scores: Float[np.ndarray, " row"],
-    cluster: Int[np.ndarray, " row"],
-    counts: Float[np.ndarray, "cluster set"],
-) -> Float[np.ndarray, "2 set"]:
+def areas(steps: Steps, counts: Float[np.ndarray, "cluster set"]) -> Float[np.ndarray, "2 set"]:
     """Return AUROC and AUPRC of one class in every set of rows.
 
+    Set s holds the rows of cluster c `counts[c, s]` times: once, or as often as it was drawn.
     AUROC counts ties half; AUPRC is the average precision, a step function without interpolation.
     """
-    true, false = true_and_false_positives(labels, scores, cluster, counts)
-    n_true, n_false = true.sum(axis=0), false.sum(axis=0)
-    false_so_far, true_so_far = np.cumsum(false, axis=0), np.cumsum(true, axis=0)
-    wins = (true * (n_false - false_so_far + false / 2)).sum(axis=0)
-    hits = true_so_far + false_so_far
-    precision = np.divide(true_so_far, hits, out=np.zeros_like(hits), where=hits > 0)
-    auroc = divide(wins, n_true * n_false)
-    return np.stack([auroc, divide((true * precision).sum(axis=0), n_true)])
+    true, everyone = steps.true @ counts, steps.everyone @ counts
+    true_so_far, hits = np.cumsum(true, axis=0), np.cumsum(everyone, axis=0)
+    n_true, n_false = true.sum(axis=0), (everyone - true).sum(axis=0)
+    # false positives still to come, those of the step itself half
+    beaten = n_false - (hits - true_so_far) + (everyone - true) / 2
+    wins = np.einsum("ij,ij->j", true, beaten)
+    precision = true_so_far / np.maximum(hits, 1.0)  # both are 0 above the first row of a set
+    auprc = divide(np.einsum("ij,ij->j", true, precision), n_true)
+    return np.stack([divide(wins, n_true * n_false), auprc])
 
 
 def areas_per_class(labels: Labels, scores: Scores) -> Float[np.ndarray, "2 label"]:
     """Return AUROC and AUPRC of every class."""
     one_cluster, once = np.zeros(len(labels), dtype=np.int64), np.ones((1, 1))
-    columns = zip(labels.T, scores.T, strict=True)
-    return np.concatenate([areas(*column, one_cluster, once) for column in columns], axis=1)
+    classes = [steps_of(*column, one_cluster, 1) for column in zip(labels.T, scores.T, strict=True)]
+    return np.concatenate([areas(steps, once) for steps in classes], axis=1)
 
 
 def areas_micro(labels: Labels, scores: Scores) -> Float[np.ndarray, " 2"]:
     """Return AUROC and AUPRC over all label entries at once."""
     one_cluster, once = np.zeros(labels.size, dtype=np.int64), np.ones((1, 1))
-    return areas(labels.ravel(), scores.ravel(), one_cluster, once)[:, 0]
+    return areas(steps_of(labels.ravel(), scores.ravel(), one_cluster, 1), once)[:, 0]
 
 
 def auroc_per_class(labels: Labels, scores: Scores) -> Float[np.ndarray, " label"]:

@@ -86,7 +86,7 @@ def test_counts_stand_for_repeated_rows() -> None:
     labels, scores = generator.random(30) < 0.4, generator.integers(0, 9, 30) / 8
     rows = generator.integers(0, 30, 30)
     counts = np.bincount(rows, minlength=30)[:, None].astype(np.float64)
-    auroc, auprc = ranking.areas(labels, scores, np.arange(30), counts)
+    auroc, auprc = ranking.areas(ranking.steps_of(labels, scores, np.arange(30), 30), counts)
     assert auroc[0] == pytest.approx(roc_auc_score(labels[rows], scores[rows]), abs=1e-12)
     assert auprc[0] == pytest.approx(average_precision_score(labels[rows], scores[rows]), abs=1e-12)
 
