@@ -1,4 +1,4 @@
-"""Data frames in, figures out; reads and writes no file.
+"""Data frames in, figures out; reads and writes no file. evaluation_figures.py has the rest.
 
 The same frames give the same bytes: no date, no version, no random ids. Colours are Okabe and Ito's
 (2008), safe for the colour-blind; lines differ in dash or marker too, for print in grey.
@@ -64,7 +64,7 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
 def pretraining_loss(history: pd.DataFrame) -> Figure:
     """Draw the report's plot: epoch against the total pretraining loss, with the accuracy below."""
     with mpl.rc_context(STYLE):
-        figure, (loss, accuracy) = _new("Pretraining: epoch vs loss", 2, 1, height=5.0)
+        figure, (loss, accuracy) = new_figure("Pretraining: epoch vs loss", 2, 1, height=5.0)
         _curve(loss, history, "loss", BLUE)
         loss.set_ylabel("loss (bits a target)")
         _curve(accuracy, history, "accuracy", VERMILION, "--")
@@ -82,7 +82,7 @@ def loss_terms(history: pd.DataFrame) -> Figure:
         ("loss_penalty", "feature penalty, weighted", PURPLE),
     ]
     with mpl.rc_context(STYLE):
-        figure, panels = _new("The four terms of the pretraining loss", 2, 2, height=5.0)
+        figure, panels = new_figure("The four terms of the pretraining loss", 2, 2, height=5.0)
         for axes, (column, name, colour) in zip(panels, terms, strict=True):
             _curve(axes, history, column, colour)
             axes.set_title(name)
@@ -99,7 +99,7 @@ def schedules(history: pd.DataFrame) -> Figure:
         ("gradient norm", ("gnorm",)),
     ]
     with mpl.rc_context(STYLE):
-        figure, axes_of = _new("Pretraining: codebooks and schedules", 2, 2, height=5.0)
+        figure, axes_of = new_figure("Pretraining: codebooks and schedules", 2, 2, height=5.0)
         for axes, (name, columns) in zip(axes_of, panels, strict=True):
             for column, colour, dash in zip(columns, (BLUE, VERMILION), ("-", "--"), strict=False):
                 _curve(axes, history, column, colour, dash)
@@ -117,7 +117,7 @@ def finetuning_loss(history: pd.DataFrame) -> Figure:
     panels = [("_loss_per_positive", "bits a positive label"), ("_loss", "bits a label entry")]
     parts = [("train", BLUE, "-"), ("valid", GREY, ":"), ("test", VERMILION, "--")]
     with mpl.rc_context(STYLE):
-        figure, axes_of = _new("Finetuning: train and test loss vs epoch", 1, 2, height=3.4)
+        figure, axes_of = new_figure("Finetuning: train and test loss vs epoch", 1, 2, height=3.4)
         for axes, (suffix, unit) in zip(axes_of, panels, strict=True):
             for part, colour, dash in parts:
                 _curve(axes, history, part + suffix, colour, dash, part)
@@ -137,63 +137,12 @@ def cinc_by_epoch(history: pd.DataFrame, nothing: float, recordings: int) -> Fig
         ("valid_cinc_recording", "valid, by recording", BLUE, ":"),
     ]
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _new("Finetuning: CinC 2021 score vs epoch", 1, 1, height=3.8)
+        figure, (axes,) = new_figure("Finetuning: CinC 2021 score vs epoch", 1, 1, height=3.8)
         for column, name, colour, dash in lines:
             _curve(axes, history, column, colour, dash, name)
-        _draw_trivial(axes, nothing)
+        draw_trivial(axes, nothing)
         axes.set_ylabel(f"CinC 2021 ({recordings} test recordings)")
         axes.legend()
-    return figure
-
-
-def per_class_bars(table: pd.DataFrame) -> Figure:
-    """Draw each class's AUROC and F-measure on test, with its positives; columns as evaluate's."""
-    rows = table[table["positives"] > 0].iloc[::-1].reset_index(drop=True)
-    with mpl.rc_context(STYLE):
-        figure, (areas, measures) = _new(
-            "Classes present in test", 1, 2, height=1.2 + 0.24 * len(rows)
-        )
-        for axes, column, name, colour in (
-            (areas, "auroc", "AUROC", BLUE),
-            (measures, "f_measure", "F-measure at 0.5", VERMILION),
-        ):
-            axes.barh(rows.index, rows[column].fillna(0.0), color=colour, height=0.7)
-            axes.set_xlabel(name)
-            axes.set_xlim(0, 1)
-            axes.set_yticks(list(rows.index), [] if axes is measures else _class_names(rows))
-            axes.grid(visible=False, axis="y")
-        areas.axvline(0.5, color=INK, linewidth=1.0, linestyle=DOTS)
-    return figure
-
-
-def lead_set_bars(table: pd.DataFrame, nothing: float) -> Figure:
-    """Draw the CinC score by number of leads with its 95 % interval; columns as evaluate's."""
-    rows = table.sort_values("leads", ascending=False).reset_index(drop=True)
-    score = rows["cinc_fixed"]
-    reach = [score - rows["cinc_fixed_low"], rows["cinc_fixed_high"] - score]
-    with mpl.rc_context(STYLE):
-        figure, (axes,) = _new("Lead sets of one 12-lead model", 1, 1, height=3.4)
-        axes.errorbar(rows.index, score, reach, color=BLUE, marker="o", ls="", capsize=4)
-        _draw_trivial(axes, nothing)
-        axes.set_xticks(list(rows.index), [str(leads) for leads in rows["leads"]])
-        axes.set_xlabel("leads given, the others zero")
-        axes.set_ylabel("CinC 2021, test")
-    return figure
-
-
-def reliability(curve: pd.DataFrame) -> Figure:
-    """Draw how often a class was there against the probability given for it, bin by bin."""
-    rows = curve[curve["entries"] > 0]
-    with mpl.rc_context(STYLE):
-        figure, (axes,) = _new("Calibration on test", 1, 1, height=3.8)
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle=DOTS)
-        axes.plot(rows["mean_probability"], rows["frequency"], color=BLUE, marker="o")
-        for said, came, entries in rows[["mean_probability", "frequency", "entries"]].to_numpy():
-            axes.annotate(f"{entries:.0f}", (said, came), (4, -11), textcoords="offset points")
-        axes.set_xlabel("mean probability given (number: label entries in the bin)")
-        axes.set_ylabel("frequency of the class")
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1)
     return figure
 
 
@@ -202,7 +151,7 @@ def overlaid(histories: Mapping[str, pd.DataFrame], column: str, title: str, uni
     colours = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY)
     dashes = ("-", "--", "-.", ":")
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _new(title, 1, 1, height=3.8)
+        figure, (axes,) = new_figure(title, 1, 1, height=3.8)
         for place, (name, history) in enumerate(histories.items()):
             colour, dash = colours[place % 6], dashes[place % 4]
             _curve(axes, history, column, colour, dash, name)
@@ -211,7 +160,7 @@ def overlaid(histories: Mapping[str, pd.DataFrame], column: str, title: str, uni
     return figure
 
 
-def _new(title: str, rows: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+def new_figure(title: str, rows: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
     """Return a titled figure, 7.2 inches wide, and its axes row by row."""
     figure = Figure(figsize=(7.2, height), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
@@ -233,14 +182,9 @@ def _curve(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _draw_trivial(axes: Axes, nothing: float) -> None:
+def draw_trivial(axes: Axes, nothing: float) -> None:
     """Draw the scores of the two answers that need no model, each with its name over its line."""
     names = {0.0: "sinus for everyone: 0", nothing: f"nothing predicted: {nothing:.3f}"}
     for score, name in names.items():
         axes.axhline(score, color=INK, linewidth=1.0, linestyle=DOTS)
         axes.text(1, score, name, transform=axes.get_yaxis_transform(), ha="right", va="bottom")
-
-
-def _class_names(rows: pd.DataFrame) -> list[str]:
-    pairs = zip(rows["abbreviation"], rows["positives"], strict=True)
-    return [f"{name} ({count})" for name, count in pairs]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ecg_core import figures
+from ecg_core import evaluation_figures, figures
 from ecg_core.report_inputs import Inputs
 from ecg_core.report_page import Block, Chapter, Commands, Page, Picture, Table, Text
 from ecg_core.report_tables import (
@@ -20,20 +20,31 @@ from ecg_core.report_tables import (
     tree_table,
 )
 
+EVALUATION = "evaluate/figures"
+"""Where the figures of evaluate's tables lie in reports/, beside those tables."""
+
 CAPTIONS = {
     "pretrain_loss": "Epoch against the pretraining loss (sum of all four terms) and the accuracy.",
     "finetune_loss": "Train, valid and test loss against the epoch, in both normalisations.",
     "cinc": "The CinC 2021 score at the 0.5 threshold against the finetuning epoch.",
     "loss_terms": "The pretraining loss term by term.",
     "schedules": "Perplexities of the codebooks, Gumbel temperature, learning rate, gradient norm.",
+    "scores": "The six CinC 2021 scores with 95 % intervals, beside two answers without a model.",
     "per_class": "AUROC and F-measure of each class that test has; in brackets its recordings.",
     "leads": "The score when only some leads are given, with 95 % intervals.",
     "calibration": "How often a class was there against how probable it was said to be.",
 }
 
+SCORES = ("scores", "per_class", "leads", "calibration")
+
 
 def draw_all(inputs: Inputs) -> dict[str, Figure]:
-    """Return the figures by file name; without pretraining of our own its figures are left out."""
+    """Return the figures by place in reports/, as `report/cinc`; what was imported has no curve."""
+    drawn = {f"report/{name}": figure for name, figure in _draw_curves(inputs).items()}
+    return drawn | {f"{EVALUATION}/{name}": figure for name, figure in _draw_scores(inputs).items()}
+
+
+def _draw_curves(inputs: Inputs) -> dict[str, Figure]:
     nothing = float(inputs.evaluate["recording"][NOTHING])
     recordings = int(inputs.evaluate["recordings"])
     drawn = {}
@@ -43,6 +54,11 @@ def draw_all(inputs: Inputs) -> dict[str, Figure]:
         drawn["schedules"] = figures.schedules(inputs.pretrain)
     drawn["finetune_loss"] = figures.finetuning_loss(inputs.finetune)
     drawn["cinc"] = figures.cinc_by_epoch(inputs.finetune, nothing, recordings)
+    return drawn
+
+
+def _draw_scores(inputs: Inputs) -> dict[str, Figure]:
+    nothing = float(inputs.evaluate["recording"][NOTHING])
     by_recording = {
         name: table[table["unit"] == "recording"]
         for name, table in (
@@ -51,25 +67,28 @@ def draw_all(inputs: Inputs) -> dict[str, Figure]:
             ("calibration", inputs.calibration),
         )
     }
-    drawn["per_class"] = figures.per_class_bars(by_recording["per_class"])
-    drawn["leads"] = figures.lead_set_bars(by_recording["leads"], nothing)
-    drawn["calibration"] = figures.reliability(by_recording["calibration"])
-    return drawn
+    return {
+        "scores": evaluation_figures.six_scores(inputs.evaluate),
+        "per_class": evaluation_figures.per_class_bars(by_recording["per_class"]),
+        "leads": evaluation_figures.lead_set_bars(by_recording["leads"], nothing),
+        "calibration": evaluation_figures.reliability(by_recording["calibration"]),
+    }
 
 
 def build_page(inputs: Inputs, drawings: dict[str, str]) -> Page:
-    """Return the page; `drawings` are the figures' SVG by name."""
+    """Return the page; `drawings` are the figures' SVG by their places, as of draw_all."""
+    places = {place.rsplit("/", 1)[1]: place for place in drawings}
 
     def pictures(*names: str) -> list[Block]:
-        found = [name for name in names if name in drawings]
-        return [Picture(name, CAPTIONS[name], drawings[name]) for name in found]
+        found = {name: places[name] for name in names if name in places}
+        return [Picture(place, CAPTIONS[name], drawings[place]) for name, place in found.items()]
 
     remarks = [Text(remark) for remark in inputs.published["remarks"]]
     chapters: list[tuple[str, Sequence[Block]]] = [
         ("Result", [headline_table(inputs), *remarks]),
         ("The report's three plots", pictures("pretrain_loss", "finetune_loss", "cinc")),
         ("Pretraining", pictures("loss_terms", "schedules")),
-        ("Scores on test", [*_scores(inputs), *pictures("per_class", "leads", "calibration")]),
+        ("Scores on test", [*_scores(inputs), *pictures(*SCORES)]),
         ("Sources", _sources(inputs)),
         ("Patient identification", _identification(inputs)),
         ("Data, split and leaks", _data(inputs)),

@@ -37,11 +37,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure by its file's name, with what it shows in words, and its SVG."""
+    """A figure by its file without the ending, as seen from the page, in words, and as SVG."""
 
-    name: str
+    file: str
     caption: str
     svg: str
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return self.file.rsplit("/", 1)[-1]
 
 
 Block = Text | Commands | Table | Picture
@@ -69,23 +74,23 @@ class Page:
     chapters: tuple[Chapter, ...]
 
 
-def to_markdown(page: Page, pictures: str) -> str:
-    """Return the page as Markdown; `pictures` is the folder of the PNG files as seen from it."""
+def to_markdown(page: Page) -> str:
+    """Return the page as Markdown, whose pictures are PNG files."""
     parts = [f"# {page.title}", f"**{page.warning}**"]
     for chapter in page.chapters:
         parts.append(f"## {chapter.title}")
-        parts += [_block_markdown(block, pictures) for block in chapter.blocks]
+        parts += [_block_markdown(block) for block in chapter.blocks]
     return "\n\n".join(parts) + "\n"
 
 
-def _block_markdown(block: Block, pictures: str) -> str:
+def _block_markdown(block: Block) -> str:
     match block:
         case Text(text):
             return text
         case Commands(lines):
             return "\n".join(["```sh", *lines, "```"])
-        case Picture(name, caption, _):
-            return f"![{caption}]({pictures}/{name}.png)\n\n*{caption}*"
+        case Picture(file, caption, _):
+            return f"![{caption}]({file}.png)\n\n*{caption}*"
         case Table(columns, rows):
             table = [columns, ("---",) * len(columns), *rows]
             return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in table)
@@ -151,8 +156,8 @@ def _block_html(block: Block) -> str:
             return f"<p>{html.escape(text)}</p>"
         case Commands(lines):
             return f"<pre>{html.escape(chr(10).join(lines))}</pre>"
-        case Picture(name, caption, svg):
-            drawing = _inline(name, caption, svg)
+        case Picture(_, caption, svg):
+            drawing = _inline(block.name, caption, svg)
             return f"<figure>{drawing}<figcaption>{html.escape(caption)}</figcaption></figure>"
         case Table(columns, rows):
             head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from ecg_core.outputs import write_text
 from ecg_core.refusal import Refusal
-from ecg_core.report_content import build_page
+from ecg_core.report_content import EVALUATION, build_page
 from ecg_core.report_inputs import read_inputs
 from ecg_core.report_page import Chapter, Table, to_html
 
 PROCESSOR = Path(__file__).parents[1] / ".ci" / "processor"
 TARGET = Path(".state/report/index.html")
+FIGURES = ("report", EVALUATION)
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "dvc", "mlflow")
 
 
@@ -45,10 +46,14 @@ def _output(*words: str) -> str:
 
 def main() -> None:
     """Write the page and say where."""
-    figures = sorted(Path("reports/report").glob("*.svg"))
+    reports = Path("reports")
+    figures = [path for folder in FIGURES for path in sorted((reports / folder).glob("*.svg"))]
     if not figures:
         raise Refusal("reports/report: expected the report's figures, found none: `make repro`")
-    page = build_page(read_inputs(Path()), {path.stem: path.read_text() for path in figures})
+    drawings = {
+        str(path.relative_to(reports).with_suffix("")): path.read_text() for path in figures
+    }
+    page = build_page(read_inputs(Path()), drawings)
     write_text(TARGET, to_html(replace(page, chapters=(*page.chapters, environment()))))
     print(TARGET.absolute().as_uri())
 

@@ -24,9 +24,9 @@ def main() -> None:
     """Evaluate, and tell the tracker, which gets ready meanwhile."""
     with tracking.run("evaluate") as tracker:
         evaluation = evaluated()
-        reports.write_evaluation(REPORTS, evaluation)
+        written = reports.write_evaluation(REPORTS, evaluation)
         tracker.log_metrics(evaluation.flat_metrics(), 0)
-        tracker.log_artifacts([REPORTS])
+        tracker.log_artifacts(written)
 
 
 def evaluated() -> reports.Evaluation:

@@ -63,7 +63,7 @@ def test_the_report_page_shows_every_picture_and_asks_no_other_host(
             "return [...document.querySelectorAll('figure svg')].map("
             "s => [s.getBoundingClientRect().width, s.getBoundingClientRect().height])"
         )
-        assert len(sizes) == 8
+        assert len(sizes) == 9
         assert all(across > 200 and down > 80 for across, down in sizes)
         assert browser.run(WIDER_THAN_THE_WINDOW) <= 0
         assert browser.screenshot(PICTURES / f"{name}.png") > BLANK

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from ecg_core import figures
+from ecg_core import evaluation_figures, figures
 from tests.report_example import (
     NOTHING,
+    evaluate_metrics,
     evaluate_tables,
     finetune_history,
     pretrain_history,
@@ -63,9 +64,25 @@ def test_the_four_terms_add_up_to_what_the_first_plot_shows() -> None:
     assert names[1].startswith("CMSC")
 
 
+def test_six_scores_stand_with_their_intervals_beside_the_two_trivial_ones() -> None:
+    metrics = evaluate_metrics()
+    metrics["recording"] = {**metrics["recording"], "cinc_one_tuned": 0.4321}
+    metrics["interval"]["recording"]["cinc_one_tuned"] = {"low": 0.3, "high": 0.6}
+    panels = evaluation_figures.six_scores(metrics).axes
+    assert [len(panel.containers) for panel in panels] == [3, 3]
+    _, _, (bar,) = panels[0].containers[1]
+    assert bar.get_segments()[0][:, 0].tolist() == pytest.approx([0.3, 0.6])
+    assert "0.432" in [text.get_text() for text in panels[0].texts]
+    for panel in panels:
+        at = [
+            line.get_segments()[0][0, 0] for line in panel.collections if line.get_label()[0] != "_"
+        ]
+        assert at == [NOTHING, 0.0]
+
+
 def test_classes_that_test_does_not_have_get_no_bar() -> None:
     classes = evaluate_tables()["per_class"].query("unit == 'recording'")
-    axes = figures.per_class_bars(classes).axes[0]
+    axes = evaluation_figures.per_class_bars(classes).axes[0]
     assert len(axes.patches) == int((classes["positives"] > 0).sum())
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels[-1] == "AFL (1)"
@@ -76,10 +93,10 @@ def test_undefined_scores_and_empty_bins_are_drawn_as_nothing() -> None:
         {"entries": [3, 0], "mean_probability": [0.1, np.nan], "frequency": [0.2, np.nan]}
     )
     for kind in ("svg", "png"):
-        assert figures.figure_bytes(figures.reliability(curve), kind)
+        assert figures.figure_bytes(evaluation_figures.reliability(curve), kind)
     leads = evaluate_tables()["leads"].query("unit == 'recording'")
     undefined = leads.assign(cinc_fixed=np.nan, cinc_fixed_low=np.nan, cinc_fixed_high=np.nan)
-    assert figures.figure_bytes(figures.lead_set_bars(undefined, NOTHING), "svg")
+    assert figures.figure_bytes(evaluation_figures.lead_set_bars(undefined, NOTHING), "svg")
 
 
 def test_colours_stay_apart_for_people_without_red_or_green_cones() -> None:

@@ -41,7 +41,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def summary(inputs: Inputs) -> str:
-    return to_markdown(build_page(inputs, {}), pictures="report")
+    return to_markdown(build_page(inputs, {}))
 
 
 def row_of(text: str, name: str) -> list[str]:
@@ -60,9 +60,14 @@ def test_the_stage_writes_every_figure_and_a_page_the_same_bytes_each_time(
     first = checksums(project / "reports")
     report.main()
     assert checksums(project / "reports") == first
-    names = {path.name for path in (project / "reports" / "report").iterdir()}
+    reports = project / "reports"
+    names = {str(path.relative_to(reports)) for path in reports.rglob("*.svg")}
     for plot in ("pretrain_loss", "finetune_loss", "cinc"):
-        assert f"{plot}.svg" in names
+        assert f"report/{plot}.svg" in names
+    for plot in ("scores", "per_class", "leads", "calibration"):
+        assert f"evaluate/figures/{plot}.svg" in names
+    for picture in re.findall(r"\]\(([^)]+)\.png\)", (reports / "summary.md").read_text()):
+        assert (reports / f"{picture}.svg").is_file()
     page = (project / "reports" / "index.html").read_text()
     reader = read(page)
     assert page.count("<svg ") == len(names)
@@ -129,7 +134,7 @@ def test_parameters_that_differ_from_report_or_paper_are_listed_and_no_others(
 
 def test_an_imported_checkpoint_has_no_pretraining_curve(inputs: Inputs) -> None:
     imported = replace(inputs, pretrain=pd.DataFrame())
-    assert "pretrain_loss" not in draw_all(imported)
+    assert "report/pretrain_loss" not in draw_all(imported)
     assert row_of(summary(imported), "pretraining epochs")[-1] == "imported checkpoint"
 
 

@@ -15,7 +15,7 @@ PAGE = Page(
     title="A <title> & more",
     warning="DEMO SCALE: 3 < 5",
     chapters=(
-        Chapter("First, of all", (Text("a < b & c"), Picture("one", "Caption <1>", SVG))),
+        Chapter("First, of all", (Text("a < b & c"), Picture("report/one", "Caption <1>", SVG))),
         Chapter(
             "Second",
             (
@@ -89,7 +89,7 @@ def test_a_drawing_takes_the_pages_width_and_says_what_it_shows() -> None:
 
 
 def test_markdown_has_the_same_chapters_with_pictures_as_files() -> None:
-    text = to_markdown(PAGE, pictures="report")
+    text = to_markdown(PAGE)
     assert text.startswith("# A <title> & more\n\n**DEMO SCALE: 3 < 5**\n\n## First, of all\n")
     assert "![Caption <1>](report/one.png)" in text
     assert "| name | value |\n| --- | --- |\n| a\\|b | <1> |" in text

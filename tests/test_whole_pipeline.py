@@ -104,6 +104,8 @@ def test_one_command_leads_from_records_to_scores_and_figures(project: Path) -> 
     index = (project / "reports/index.html").read_text()
     assert "<svg" in index
     assert len(list((project / "reports/report").glob("*.png"))) >= 3
+    figures = {path.stem for path in (project / "reports/evaluate/figures").glob("*.svg")}
+    assert {"scores", "per_class", "leads", "calibration"} <= figures
 
 
 def test_a_second_repro_runs_nothing(project: Path) -> None:
@@ -111,6 +113,16 @@ def test_a_second_repro_runs_nothing(project: Path) -> None:
     done = dvc(project, "repro")
     assert "Running stage" not in done.stdout
     assert (project / "dvc.lock").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["figures.py", "evaluation_figures.py", "report_page.css"])
+def test_an_edited_figure_reruns_only_check_and_report(project: Path, name: str) -> None:
+    file = project / "ecg_core" / name
+    before = file.read_bytes()
+    file.write_bytes(before + (b"\n# another\n" if name.endswith(".py") else b"\n"))
+    changed = json.loads(dvc(project, "status", "--json").stdout)
+    file.write_bytes(before)
+    assert set(changed) == {"check", "report"}  # check's output is always the same
 
 
 def test_no_output_holds_a_path_of_this_machine(project: Path) -> None:

@@ -93,8 +93,8 @@ def evaluate(
     return Evaluation(metrics_tree(test, valid, thresholds, found, weights), tables, files)
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write metrics.json and every table."""
+def write_evaluation(folder: Path, evaluation: Evaluation) -> list[Path]:
+    """Write metrics.json and every table; return them."""
     for name, table in evaluation.tables.items():
         write_csv(folder / name, table)
     # an empty folder where they are not wanted: the stage has the same outputs always
@@ -102,6 +102,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     for record_id, text in evaluation.challenge_output.items():
         write_text(folder / "challenge" / f"{record_id}.csv", text)
     write_json(folder / "metrics.json", {"evaluate": evaluation.metrics})
+    return [folder / name for name in (*evaluation.tables, "challenge", "metrics.json")]
 
 
 def challenge_output(test: Predictions, thresholds: Thresholds) -> dict[str, str]:
