@@ -26,11 +26,10 @@ from ecg_core.metrics.evaluation import (
 from ecg_core.metrics.evaluation_report import (
     Evaluation,
     PartsPredicted,
-    challenge_output,
     evaluate,
     write_evaluation,
 )
-from ecg_core.metrics.evaluation_tables import tuned_thresholds
+from tests.challenge_reader import read_answer, score_answers, write_header
 
 WEIGHTS = load_weights()
 PARAMS = EvaluateParams(
@@ -265,17 +264,22 @@ def test_lead_sets_ask_the_model_for_their_leads_only() -> None:
     assert table[["leads", "names", "unit"]].iloc[2].tolist() == [2, "I II", "recording"]
 
 
-def test_challenge_files_read_as_the_official_scorer_reads_them() -> None:
-    test = predicted(4, 20)
-    files = challenge_output(test, tuned_thresholds(test, WEIGHTS, PARAMS)["recording"])
-    scored = by_recording(test)
-    assert sorted(files) == ["R0000", "R0001", "R0002", "R0003"]
-    lines = files["R0002"].splitlines()
-    assert lines[0] == "#R0002"
-    codes, decisions, probabilities = [line.split(",") for line in lines[1:]]
-    assert len(codes) == len(decisions) == len(probabilities) == 30
+def test_the_challenges_files_scored_by_its_rules_give_the_score_of_metrics_json(
+    tmp_path: Path,
+) -> None:
+    test = predicted(40, 23)
+    write_evaluation(tmp_path, evaluated(predicted(40, 22), test))
+    generator = np.random.default_rng(24)
+    for record_id, labels in zip(test.recordings["record_id"], test.labels, strict=True):
+        # one of a merged class's codes, and one that is not scored
+        codes = [str(generator.choice(CLASSES[k].split("|"))) for k in np.flatnonzero(labels)]
+        write_header(tmp_path / "headers", record_id, [*codes, "55827005"])
+    metrics = json.loads((tmp_path / "metrics.json").read_text())["evaluate"]["recording"]
+    score = score_answers(tmp_path / "headers", tmp_path / "challenge")
+    assert metrics["cinc_fixed"] == pytest.approx(score, rel=1e-5)
+    assert abs(score - metrics["cinc_of_nothing_predicted"]) > 0.1
+    assert abs(score) > 0.1
+    answer = read_answer(tmp_path / "challenge" / "R0005.csv")
     for k, name in enumerate(CLASSES):
-        places = [codes.index(code) for code in name.split("|")]
-        assert all(decisions[p] == str(int(scored.probabilities[2, k] > 0.5)) for p in places)
-        mean = np.mean([float(probabilities[p]) for p in places])
-        assert mean == scored.probabilities[2, k]
+        chances = [answer[code][1] for code in name.split("|")]
+        assert np.mean(chances) == by_recording(test).probabilities[5, k]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from ecg_core.metrics.cinc import cinc_score, load_weights
+from tests.challenge_reader import score_answers, write_header
 from tests.small_project import copy_project, run_stage, write_params
 from tests.stages.example_data import example_project
 
@@ -48,6 +49,17 @@ def test_the_score_can_be_computed_again_from_the_predictions(project: Path) -> 
             decisions = table[column].to_numpy().reshape(rows, 26) == 1
             score = cinc_score(labels, decisions, load_weights())
             assert metrics[unit][f"cinc_{way}"] == pytest.approx(score, rel=1e-5)
+
+
+def test_the_challenges_own_files_give_the_same_score(project: Path) -> None:
+    metrics = json.loads((project / "reports/evaluate/metrics.json").read_text())["evaluate"]
+    table = pd.read_csv(project / "data/manifest/manifest.csv", dtype=str, keep_default_na=False)
+    for answer in (project / "reports/evaluate/challenge").iterdir():
+        (classes,) = table.loc[table["record_id"] == answer.stem, "classes"]
+        codes = [name.split("|")[-1] for name in classes.split()]
+        write_header(project / "headers", answer.stem, codes)
+    score = score_answers(project / "headers", project / "reports/evaluate/challenge")
+    assert metrics["recording"]["cinc_fixed"] == pytest.approx(score, rel=1e-5)
 
 
 def test_every_lead_set_and_source_has_its_row(project: Path) -> None:
