@@ -28,7 +28,7 @@ def run_stages(
         link = folder / "data" / name
         if not link.exists():
             link.symlink_to(data / name)
-    for name in ("ecg_core", "stages"):
+    for name in ("ecg_core", "stages", "dvc.yaml"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
     yaml = YAML()

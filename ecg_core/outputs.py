@@ -1,18 +1,52 @@
 """Write an output whole or not at all: beside its place first, then renamed."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
 
+from ecg_core.refusal import Refusal
+
+
+class CannotWrite(Refusal):
+    """A file cannot be written: the disk is full, the folder is read-only; what was there stays."""
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a path beside to write to, which then takes the file's place; make its folder.
+
+    Where writing fails nothing stays beside, and CannotWrite names the file.
+    """
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        beside.replace(path)
+    except OSError as error:
+        found = error.strerror or error
+        raise CannotWrite(f"{path}: expected to write this file, found: {found}") from None
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+
+
+def flush_to_disk(path: Path) -> None:
+    """Return when a file's content, or a folder's list of names, outlasts a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, and its folder where there is none; another reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_bytes(content)
-    beside.replace(path)
+    with whole(path) as beside:
+        beside.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:

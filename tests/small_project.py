@@ -60,7 +60,7 @@ def write_params(folder: Path, changes: dict[str, object]) -> None:
 def make_project(folder: Path, changes: dict[str, object], n_recordings: int = 20) -> Path:
     """Lay out a project whose data stages are done, on made-up recordings of two segments."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("ecg_core", "stages"):
+    for name in ("ecg_core", "stages", "dvc.yaml"):
         (folder / name).symlink_to(ROOT / name)
     write_params(folder, changes)
     rng = np.random.default_rng(0)

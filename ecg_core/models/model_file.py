@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ecg_core.outputs import whole
 from ecg_core.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -32,13 +33,14 @@ def save_model(path: Path, kind: str, params: Mapping[str, Any], model: nn.Modul
 
     The same weights give the same bytes: no time, path or version is stored.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    beside = path.with_name(path.name + ".tmp")
     # one entry: the order of several would differ between runs
     metadata = {"model": json.dumps({"kind": kind, "params": params}, sort_keys=True)}
-    save_file(tensors, beside, metadata=metadata)
-    beside.replace(path)
+    with whole(path) as beside:
+        try:
+            save_file(tensors, beside, metadata=metadata)
+        except SafetensorError as error:  # a full disk, in its own words
+            raise OSError(str(error)) from None
 
 
 def read_model(path: Path) -> StoredModel:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ecg_core.outputs import flush_to_disk, whole
 from ecg_core.refusal import Refusal
 from ecg_core.training.distributed import rank
 
@@ -20,10 +21,11 @@ class KeptModels:
         self.save = save
 
     def keep(self, name: str, epoch: int) -> None:
-        """Write the model as it is now."""
+        """Write the model as it is now, on the disk before the state that counts on it."""
         if rank() > 0:
             return
         self.save(self._path(name, epoch))
+        flush_to_disk(self._path(name, epoch))
         for old in sorted(self.folder.glob(f"{name}@*.safetensors"))[:-NEWEST]:
             old.unlink()
 
@@ -43,10 +45,8 @@ class KeptModels:
         path = self._path(name, epoch)
         if not path.is_file():
             raise Refusal(f"{path}: expected the model of epoch {epoch}, found no such file")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(target.name + ".tmp")
-        shutil.copyfile(path, beside)
-        beside.replace(target)
+        with whole(target) as beside:
+            shutil.copyfile(path, beside)
 
     def _path(self, name: str, epoch: int) -> Path:
         return self.folder / f"{name}@{epoch:06d}.safetensors"

@@ -103,10 +103,11 @@ def train(run: Training) -> list[Row]:
                 _update(run, progress, epoch, micro_batches)
                 clock.count(sum(len(batch.source) for batch in micro_batches))
                 if stopped.is_set or minutes_since(saved_at) >= run.save_interval_minutes:
-                    _save(run, progress)
+                    saved = _save(run, progress)
                     saved_at = time.monotonic()
                 if stopped.is_set:
-                    log.warning("stopped by signal %d; the state is saved", stopped.number)
+                    found = "the state is saved" if saved else "the state is not saved"
+                    log.warning("stopped by signal %d; %s", stopped.number, found)
                     raise SystemExit(128 + stopped.number)
             speed = clock.row()
             _finish_epoch(run, progress)
@@ -189,10 +190,11 @@ def _finish_epoch(run: Training, progress: Progress) -> None:
     progress.history.append({name: float(value) for name, value in completed.items()})
 
 
-def _save(run: Training, progress: Progress) -> None:
-    if rank() == 0:
-        state = {"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict()}
-        run.states.save({**state, **vars(progress)})
+def _save(run: Training, progress: Progress) -> bool:
+    if rank() > 0:
+        return True
+    state = {"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict()}
+    return run.states.save({**state, **vars(progress)})
 
 
 def _resume(run: Training) -> Progress:

@@ -9,15 +9,13 @@ from torch import nn
 
 from ecg_core.device import CommonParams
 from ecg_core.params import Section
-from ecg_core.training.checkpoint import CheckpointParams, StateFolder, identity
+from ecg_core.training.checkpoint import CheckpointParams, StateFolder, code_of, identity
 from ecg_core.training.history import write_history
 from ecg_core.training.kept_models import KeptModels
 from ecg_core.training.loop import Feed, Limits, Progress, Row, Training, train
 from ecg_core.training.objectives import Objective
 from ecg_core.training.optimizer import Adam
 from ecg_core.training.schedule import LearningRate
-
-CODE = [Path("ecg_core") / name for name in ("batches", "models", "training", "losses.py")]
 
 
 @runtime_checkable
@@ -86,8 +84,7 @@ def training_run(
     tracker: Tracker,
 ) -> Iterator[TrainingRun]:
     """Hold the state that belongs to these parameters, this code and these data files."""
-    code = [*CODE, Path(f"stages/{stage}.py")]
-    states = StateFolder(stage, identity(sections, code, data))
+    states = StateFolder(stage, identity(sections, code_of(stage), data))
     with states.locked():
         states.forget_if_finished(max_epoch)
         yield TrainingRun(stage, states, KeptModels(states.path, save), tracker)

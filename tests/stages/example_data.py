@@ -31,7 +31,7 @@ def example_project(
 ) -> Path:
     """Lay out a project with data, an untrained pretrained model and an untrained classifier."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("ecg_core", "stages"):
+    for name in ("ecg_core", "stages", "dvc.yaml"):
         (folder / name).symlink_to(ROOT / name)
     write_params(folder, changes)
     table = pd.DataFrame({"source": SOURCES, "record_id": [f"R{n}" for n in range(6)]})
