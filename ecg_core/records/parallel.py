@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import parent_process
@@ -14,12 +14,13 @@ from tqdm import tqdm
 from ecg_core.refusal import Refusal
 
 Thing = TypeVar("Thing")
+Chunk = TypeVar("Chunk", bound=Sized)
 Result = TypeVar("Result")
 
 
 def in_processes(
-    function: Callable[[Sequence[Thing]], Result],
-    chunks: Sequence[Sequence[Thing]],
+    function: Callable[[Chunk], Result],
+    chunks: Sequence[Chunk],
     workers: int,
     what: str,
 ) -> Iterator[Result]:
