@@ -75,8 +75,8 @@ ui: env ## MLflow's pages over all runs, on this machine alone (PORT=5000)
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}"
 
 forget: ## discard the states from which interrupted or finished trainings go on
-	@if [[ -d .state ]]; then find .state -mindepth 1 -maxdepth 1 ! -name mlflow -exec rm -rf {} +; fi
+	@if [[ -d .state ]]; then find .state -mindepth 1 -maxdepth 1 ! -name mlflow ! -name segments-cache -exec rm -rf {} +; fi
 
 clean: forget ## forget, and remove what `make repro` or the tools make again (not .venv, DVC's cache, MLflow's runs, raw data)
-	@rm -rf models data/manifest data/segments data/split .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf models data/manifest data/segments data/split .state/segments-cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -98,11 +98,14 @@ def test_an_unpacked_archive_without_git_says_what_is_missing(shell: Path) -> No
     assert not (shell / ".venv").exists()
 
 
-def test_forget_discards_states_but_not_mlflows_run_ids(shell: Path) -> None:
-    for name in ("mlflow", "pretrain-0a1b2c", "finetune-3d4e5f"):
+def test_forget_discards_states_but_not_mlflows_run_ids_or_fetched_segments(shell: Path) -> None:
+    for name in ("mlflow", "segments-cache", "pretrain-0a1b2c", "finetune-3d4e5f"):
         (shell / ".state" / name).mkdir(parents=True)
     assert make(shell, "forget").returncode == 0
-    assert [path.name for path in (shell / ".state").iterdir()] == ["mlflow"]
+    left = sorted(path.name for path in (shell / ".state").iterdir())
+    assert left == ["mlflow", "segments-cache"]
+    assert make(shell, "clean").returncode == 0
+    assert not (shell / ".state/segments-cache").exists()
 
 
 @pytest.mark.parametrize("script", [".ci/run", ".ci/processor"])

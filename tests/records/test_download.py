@@ -223,6 +223,17 @@ def test_too_little_space_is_said_before_anything_is_fetched(tmp_path, archive, 
         assert all("SUMS" in name for name, _ in server.log)
 
 
+def test_segments_that_go_elsewhere_need_no_space_beside_the_files(tmp_path, archive, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    size = sum(path.stat().st_size for path in archive.rglob("*") if path.is_file())
+    usage = type("Usage", (), {"free": size})
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
+    given = {"mirror": f"file://{archive}", "segments_url": "s3://bucket/ecg"}
+    with pytest.raises(BadRawFiles, match="as much again for its segments"):
+        download(tmp_path / "raw", params(mirror=given["mirror"]))
+    assert len(download(tmp_path / "raw", params(**given))) > 1
+
+
 def test_an_archive_in_place_is_its_own_mirror(archive, monkeypatch):
     monkeypatch.setenv("ECG_DATA", str(archive))
     before = sums_of(archive)
