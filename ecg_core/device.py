@@ -1,5 +1,7 @@
 """Section `common`: where and how exactly the arithmetic is done."""
 
+import functools
+import logging
 from typing import Literal
 
 import torch
@@ -8,16 +10,25 @@ from pydantic import Field
 from ecg_core.params import Section
 from ecg_core.refusal import Refusal
 
+log = logging.getLogger(__name__)
+
 
 class CommonParams(Section):
     """Section `common`."""
 
     seed: int = Field(ge=0)
     device: Literal["auto", "cpu", "cuda"]
-    precision: Literal["fp32"]
+    precision: Literal["fp32", "bf16"]
+    activation_checkpointing: bool
     threads: int | None = Field(ge=1)
     fp16: Literal[False]
     no_progress_bar: bool
+
+
+@functools.cache
+def cpu_multiplies_bf16() -> bool:
+    """Return whether this processor has instructions for products of bf16 numbers."""
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def set_up_device(common: CommonParams) -> torch.device:
@@ -31,4 +42,10 @@ def set_up_device(common: CommonParams) -> torch.device:
             "none ('auto' takes what there is)"
         )
     torch.backends.cudnn.deterministic = True
-    return torch.device("cuda" if available and common.device != "cpu" else "cpu")
+    on_gpu = available and common.device != "cpu"
+    if common.precision == "bf16" and not on_gpu and not cpu_multiplies_bf16():
+        log.info(
+            "common.precision: bf16: this processor has no such products; they are computed in "
+            "fp32 from rounded numbers: the same arithmetic, no faster than fp32"
+        )
+    return torch.device("cuda" if on_gpu else "cpu")

@@ -28,7 +28,7 @@ def main() -> None:
     saving = read("checkpoint", checkpoint.CheckpointParams)
     start = classifiers.pretrained_file(PRETRAINED, params.pretrain_epoch)
     device = set_up_device(common)
-    model = classifiers.build_classifier(start, params, common.seed).to(device)
+    model = classifiers.build_classifier(start, params, common).to(device)
     forward = classifiers.finetune_forward(model, params.freeze_finetune_updates)
     objective = objectives.ClassifyObjective(forward, params.normalize_loss_by, params.pos_weight)
     adam = optimizer.Adam(model.learning(), params.adam_betas, params.adam_eps, params.weight_decay)

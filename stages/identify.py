@@ -33,7 +33,7 @@ def main() -> None:
     store, device = open_segments(SEGMENTS), set_up_device(common)
     train, gallery, probe = identify_parts(split, read_manifest(MANIFEST), store.index)
     start = classifier.pretrained_file(PRETRAINED, params.pretrain_epoch)
-    model = arcface.build_arcface(start, params, train.n_patients, common.seed).to(device)
+    model = arcface.build_arcface(start, params, train.n_patients, common).to(device)
     reader = dataset.SegmentBatches(store, None, params.leads_to_load, None, common.seed)
     forward = arcface.identify_forward(model, params.freeze_finetune_updates)
     logits = partial(arcface.arcface_logits, scale=params.scale, margin=params.margin)

@@ -34,7 +34,7 @@ def main() -> None:
     sections = [common, params, task, batching, criterion, limits, optimizing, scheduling, world]
 
     device = set_up_device(common)
-    model = wav2vec2_cmsc.build_pretraining(params, common.seed).to(device)
+    model = wav2vec2_cmsc.build_pretraining(params, common).to(device)
     forward = wav2vec2_cmsc.pretrain_forward(model, common.seed, device)
     objective = objectives.PretrainObjective(forward, params.temperature, criterion)
     adam = optimizer.adam(model.parameters(), optimizing)

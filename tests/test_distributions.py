@@ -26,6 +26,7 @@ from ecg_core.models.wav2vec2_cmsc import Wav2Vec2CMSC, build_pretraining, draw
 from ecg_core.params import read_section
 from ecg_core.seeds import numpy_generator
 from ecg_core.segments import create_segments, open_segments
+from tests.models.tiny import common
 from tests.replay.fixtures import OWN
 from tests.replay.trajectories import PARAMS_FILE
 
@@ -206,7 +207,7 @@ def assert_drawn_alike(name: str, parameter: nn.Parameter, there: dict[str, Any]
 
 
 def test_first_weights_of_every_parameter_are_the_originals() -> None:
-    model = build_pretraining(BASE, seed=1)
+    model = build_pretraining(BASE, common(1))
     assert set(dict(model.named_parameters())) == set(FIRST_WEIGHTS["base"])
     for name, parameter in model.named_parameters():
         assert_drawn_alike(name, parameter, FIRST_WEIGHTS["base"][name])
@@ -222,7 +223,9 @@ def test_first_weights_of_the_classifiers_last_layer_are_the_originals() -> None
 
 def test_another_seed_gives_other_first_weights_and_the_same_seed_the_same() -> None:
     small = BASE.model_copy(update={"encoder_layers": 1})
-    first, again, other = (build_pretraining(small, seed).state_dict() for seed in (1, 1, 2))
+    first, again, other = (
+        build_pretraining(small, common(seed)).state_dict() for seed in (1, 1, 2)
+    )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["final_proj.weight"], other["final_proj.weight"])
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ecg_core.device import CommonParams
 from ecg_core.identify_params import IdentifyParams
 from ecg_core.models.downstream import Downstream, start_encoder
 from ecg_core.models.encoder import Encoder, Source, SourceBatch, SourcePadding, pool
@@ -65,10 +66,10 @@ def arcface_logits(
 
 
 def build_arcface(
-    pretrained: Path, identify: IdentifyParams, n_patients: int, seed: int
+    pretrained: Path, identify: IdentifyParams, n_patients: int, common: CommonParams
 ) -> ArcFace:
     """Return the model to train: the checkpoint's encoder, or its like at random."""
-    model = ArcFace(start_encoder(pretrained, identify, seed), n_patients)
+    model = ArcFace(start_encoder(pretrained, identify, common), n_patients)
     model.encoder_is_frozen = identify.encoder_is_frozen
     return model
 

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ecg_core.classes import CLASSES
+from ecg_core.device import CommonParams
 from ecg_core.finetune_params import FinetuneParams
 from ecg_core.models.downstream import Downstream, start_encoder
+from ecg_core.models.dropout import dropout
 from ecg_core.models.encoder import (
     Encoder,
     Source,
@@ -37,7 +38,7 @@ class Classifier(Downstream):
     ) -> Float[Tensor, "batch class"]:
         """Return a logit for each class."""
         frames, frame_padding = self.represent(source, padding)
-        frames = F.dropout(frames, self.final_dropout, self.training)
+        frames = dropout(frames, self.final_dropout, self.training)
         logits: Tensor = self.proj(pool(frames, frame_padding))
         return logits
 
@@ -81,9 +82,11 @@ def predict(
     return torch.cat([classifier(batch.source.to(device)).cpu() for batch in batches])
 
 
-def build_classifier(pretrained: Path, finetune: FinetuneParams, seed: int) -> Classifier:
+def build_classifier(
+    pretrained: Path, finetune: FinetuneParams, common: CommonParams
+) -> Classifier:
     """Return the classifier to finetune: the checkpoint's encoder, or its like at random."""
-    encoder = start_encoder(pretrained, finetune, seed)
+    encoder = start_encoder(pretrained, finetune, common)
     classifier = Classifier(encoder, len(CLASSES), finetune.final_dropout)
     classifier.encoder_is_frozen = finetune.encoder_is_frozen
     return classifier

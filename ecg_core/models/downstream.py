@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ecg_core.device import CommonParams
 from ecg_core.models.encoder import (
     Encoder,
     Source,
@@ -15,6 +16,7 @@ from ecg_core.models.encoder import (
     model_params,
 )
 from ecg_core.models.model_file import BadCheckpoint, load_exactly, read_model
+from ecg_core.models.transformer import set_arithmetic
 from ecg_core.seeds import seed_of
 
 
@@ -68,7 +70,7 @@ class Start(Protocol):
     def dropout_input(self) -> float: ...
 
 
-def start_encoder(pretrained: Path, start: Start, seed: int) -> Encoder:
+def start_encoder(pretrained: Path, start: Start, common: CommonParams) -> Encoder:
     """Return the checkpoint's encoder, or its like at random, with the task's dropouts.
 
     Depth and width are the checkpoint's. Torch's generator is left where the head's first weights
@@ -88,8 +90,9 @@ def start_encoder(pretrained: Path, start: Start, seed: int) -> Encoder:
             "feature_grad_mult": 0.0 if frozen_features else start.feature_grad_mult,
         }
     )
-    torch.manual_seed(seed_of("initial weights", seed))
+    torch.manual_seed(seed_of("initial weights", common.seed))
     encoder = Encoder(params)
+    set_arithmetic(encoder, common)
     if start.init == "pretrained":
         load_exactly(encoder, encoder_tensors(stored), pretrained)
     return encoder

@@ -9,10 +9,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ecg_core.models.conv_features import ConvFeatures, ConvLayer, n_frames, scale_gradient
+from ecg_core.models.dropout import dropout
 from ecg_core.models.masking import Selection
 from ecg_core.models.model_file import BadCheckpoint, StoredModel, load_exactly, read_model
+from ecg_core.models.positions import PositionalConv
 from ecg_core.models.quantizer import temperature
-from ecg_core.models.transformer import PositionalConv, TransformerEncoder
+from ecg_core.models.transformer import TransformerEncoder
 from ecg_core.params import Section, parse_section
 
 Fraction = Field(ge=0, lt=1)
@@ -133,7 +135,6 @@ class Encoder(nn.Module):
             self.post_extract_proj = nn.Linear(channels, width)
         self.conv_pos = PositionalConv(width, params.conv_pos, params.conv_pos_groups)
         self.layer_norm = nn.LayerNorm(channels)
-        self.dropout_input = nn.Dropout(params.dropout_input)
 
     def features(self, source: Source) -> Float[Tensor, "batch channel frame"]:
         """Return the convolutions' output; its gradient is scaled by `feature_grad_mult`."""
@@ -154,6 +155,12 @@ class Encoder(nn.Module):
         frames = torch.arange(self.params.frames(padding.shape[-1]), device=padding.device)
         return frames >= torch.tensor(kept, device=padding.device)[:, None]
 
+    def project(
+        self, features: Float[Tensor, "batch frame feature"]
+    ) -> Float[Tensor, "batch frame channel"]:
+        """Bring features to the transformer's width, with dropout."""
+        return dropout(self.post_extract_proj(features), self.params.dropout_input, self.training)
+
     def contextualise(
         self, x: Float[Tensor, "batch frame channel"], padding: Bool[Tensor, "batch frame"] | None
     ) -> Float[Tensor, "batch frame channel"]:
@@ -167,7 +174,7 @@ class Encoder(nn.Module):
         """Return the contextual frames of whole segments, and which of them are padding."""
         features = self.layer_norm(self.features(source).transpose(1, 2))
         frame_padding = self.frame_padding(padding)
-        x = self.dropout_input(self.post_extract_proj(features))
+        x = self.project(features)
         return self.contextualise(x, frame_padding), frame_padding
 
     def forward(

@@ -1,4 +1,4 @@
-"""The post-norm transformer and the convolution that tells it where a frame stands."""
+"""The post-norm transformer."""
 
 from typing import Literal
 
@@ -6,28 +6,17 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.checkpoint import checkpoint
+
+from ecg_core.device import CommonParams
+from ecg_core.models.attention import attention
+from ecg_core.models.dropout import dropout
+from ecg_core.models.positions import PositionalConv
+from ecg_core.models.precision import DTYPES, Linear
 
 Frames = Float[Tensor, "batch frame channel"]
 FramePadding = Bool[Tensor, "batch frame"]
 """True marks a padded frame, which no frame attends to."""
-
-
-class PositionalConv(nn.Module):
-    """A grouped convolution over frames, weight-normalised per kernel tap. method.md 2.3."""
-
-    def __init__(self, channels: int, kernel: int, groups: int) -> None:
-        super().__init__()
-        conv = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=groups)
-        nn.init.normal_(conv.weight, mean=0.0, std=(4.0 / (kernel * channels)) ** 0.5)
-        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-        self.pos_conv = nn.Sequential(weight_norm(conv, dim=2))
-
-    def forward(self, x: Frames) -> Frames:
-        """Return what is to be added to x."""
-        positions: Tensor = self.pos_conv(x.transpose(1, 2))
-        # an even kernel with padding kernel // 2 gives one frame too many
-        return F.gelu(positions[..., : x.shape[1]]).transpose(1, 2)
 
 
 class SelfAttention(nn.Module):
@@ -37,10 +26,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.dropout = dropout
-        self.k_proj = nn.Linear(channels, channels)
-        self.v_proj = nn.Linear(channels, channels)
-        self.q_proj = nn.Linear(channels, channels)
-        self.out_proj = nn.Linear(channels, channels)
+        self.k_proj = Linear(channels, channels)
+        self.v_proj = Linear(channels, channels)
+        self.q_proj = Linear(channels, channels)
+        self.out_proj = Linear(channels, channels)
 
     def forward(self, x: Frames, padding: FramePadding | None) -> Frames:
         """Attend over the second axis of x; padded positions are no keys."""
@@ -49,13 +38,12 @@ class SelfAttention(nn.Module):
         def split_heads(projected: Tensor) -> Tensor:
             return projected.view(batch, frames, self.heads, -1).transpose(1, 2)
 
-        attended = F.scaled_dot_product_attention(
+        attended = attention(
             split_heads(self.q_proj(x)),
             split_heads(self.k_proj(x)),
             split_heads(self.v_proj(x)),
-            # torch's mask says which keys take part, ours which are hidden
-            attn_mask=None if padding is None else ~padding[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
+            padding,
+            self.dropout if self.training else 0.0,
         )
         merged: Tensor = self.out_proj(attended.transpose(1, 2).reshape(batch, frames, channels))
         return merged
@@ -78,16 +66,16 @@ class TransformerLayer(nn.Module):
         self.activation_dropout = activation_dropout
         self.self_attn = SelfAttention(channels, heads, attention_dropout)
         self.self_attn_layer_norm = nn.LayerNorm(channels)
-        self.fc1 = nn.Linear(channels, ffn_channels)
-        self.fc2 = nn.Linear(ffn_channels, channels)
+        self.fc1 = Linear(channels, ffn_channels)
+        self.fc2 = Linear(ffn_channels, channels)
         self.final_layer_norm = nn.LayerNorm(channels)
 
     def forward(self, x: Frames, padding: FramePadding | None) -> Frames:
         """Return the next layer's frames."""
-        attended = F.dropout(self.self_attn(x, padding), self.dropout, self.training)
+        attended = dropout(self.self_attn(x, padding), self.dropout, self.training)
         x = self.self_attn_layer_norm(x + attended)
-        inner = F.dropout(F.gelu(self.fc1(x)), self.activation_dropout, self.training)
-        x = self.final_layer_norm(x + F.dropout(self.fc2(inner), self.dropout, self.training))
+        inner = dropout(F.gelu(self.fc1(x)), self.activation_dropout, self.training)
+        x = self.final_layer_norm(x + dropout(self.fc2(inner), self.dropout, self.training))
         return x
 
 
@@ -114,6 +102,8 @@ class TransformerEncoder(nn.Module):
         self.dropout = dropout
         self.layerdrop = layerdrop
         self.attend_across = attend_across
+        self.checkpoints_activations = False
+        """True keeps a layer's input alone and computes the rest of it again for the gradients."""
         self.layers = nn.ModuleList(
             TransformerLayer(
                 channels, ffn_channels, heads, dropout, attention_dropout, activation_dropout
@@ -130,7 +120,7 @@ class TransformerEncoder(nn.Module):
         """Return contextualised frames; padded ones are zeroed first and never attended to."""
         if padding is not None:
             x = x.masked_fill(padding.unsqueeze(-1), 0.0)
-        x = F.dropout(self.layer_norm(x), self.dropout, self.training)
+        x = dropout(self.layer_norm(x), self.dropout, self.training)
         across_batch = self.attend_across == "batch"
         if across_batch:
             x = x.transpose(0, 1)
@@ -138,5 +128,23 @@ class TransformerEncoder(nn.Module):
         for layer in self.layers:
             if self.training and self.layerdrop > 0 and torch.rand(()).item() <= self.layerdrop:
                 continue
-            x = layer(x, padding)
+            if self.checkpoints_activations and torch.is_grad_enabled():
+                # torch's generators, which all dropout draws from, are put back for the second time
+                x = checkpoint(layer, x, padding, use_reentrant=False, preserve_rng_state=True)
+            else:
+                x = layer(x, padding)
         return x.transpose(0, 1) if across_batch else x
+
+
+def set_arithmetic(model: nn.Module, common: CommonParams) -> None:
+    """Give a model's parts common.precision and common.activation_checkpointing.
+
+    Precision is that of the transformer's products in training. Everything else is fp32: sums,
+    norms, softmax, losses, the feature convolutions (1 % of the arithmetic), heads, weights and
+    optimizer.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear | PositionalConv):
+            module.products = DTYPES[common.precision]
+        if isinstance(module, TransformerEncoder):
+            module.checkpoints_activations = common.activation_checkpointing

@@ -10,11 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ecg_core.device import CommonParams
 from ecg_core.losses import feature_penalty
+from ecg_core.models.dropout import dropout
 from ecg_core.models.encoder import Encoder, ModelParams, Source, SourceBatch, SourcePadding, pool
 from ecg_core.models.masking import draw_negatives, span_mask
 from ecg_core.models.model_file import save_model
 from ecg_core.models.quantizer import GumbelQuantizer, gumbel_noise
+from ecg_core.models.transformer import set_arithmetic
 from ecg_core.seeds import numpy_generator, seed_of, torch_generator
 
 
@@ -61,7 +64,6 @@ class Wav2Vec2CMSC(Encoder):
         )
         self.project_q = nn.Linear(params.code_channels, params.final_dim)
         self.final_proj = nn.Linear(params.encoder_embed_dim, params.final_dim)
-        self.dropout_features = nn.Dropout(params.dropout_features)
 
     def pretrain(
         self,
@@ -75,8 +77,8 @@ class Wav2Vec2CMSC(Encoder):
         penalty = feature_penalty(features)
         features = self.layer_norm(features.transpose(1, 2))
         frame_padding = self.frame_padding(padding)
-        x = self.dropout_input(self.post_extract_proj(features))
-        unmasked = self.dropout_features(features)
+        x = self.project(features)
+        unmasked = dropout(features, self.params.dropout_features, self.training)
 
         hidden = draws.span_mask
         x = torch.where(hidden.unsqueeze(-1), self.mask_emb.to(x), x)
@@ -150,10 +152,12 @@ def draw(
     )
 
 
-def build_pretraining(params: ModelParams, seed: int) -> Wav2Vec2CMSC:
+def build_pretraining(params: ModelParams, common: CommonParams) -> Wav2Vec2CMSC:
     """Return the model with its first weights."""
-    torch.manual_seed(seed_of("initial weights", seed))
-    return Wav2Vec2CMSC(params)
+    torch.manual_seed(seed_of("initial weights", common.seed))
+    model = Wav2Vec2CMSC(params)
+    set_arithmetic(model, common)
+    return model
 
 
 def save_pretraining(path: Path, model: Wav2Vec2CMSC) -> None:

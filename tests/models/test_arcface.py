@@ -11,6 +11,7 @@ from ecg_core.models.arcface import ArcFace, arcface_logits, build_arcface, embe
 from ecg_core.models.encoder import Encoder, ModelParams
 from ecg_core.models.model_file import save_model
 from ecg_core.params import read_section
+from tests.models.tiny import common
 
 PARAMS_FILE = Path(__file__).parents[2] / "params.yaml"
 
@@ -84,7 +85,7 @@ def pretrained(tmp_path: Path) -> Path:
 
 
 def test_a_pretrained_start_has_the_checkpoints_weights(pretrained: Path) -> None:
-    built = build_arcface(pretrained, identify_params(), 4, seed=1)
+    built = build_arcface(pretrained, identify_params(), 4, common(1))
     torch.manual_seed(5)
     for name, tensor in Encoder(params()).state_dict().items():
         assert torch.equal(built.encoder.state_dict()[name], tensor)
@@ -101,7 +102,7 @@ def test_a_pretrained_start_has_the_checkpoints_weights(pretrained: Path) -> Non
 def test_what_rests_gets_no_gradient(
     pretrained: Path, update: dict[str, object], learning: set[str]
 ) -> None:
-    model = build_arcface(pretrained, identify_params(**update), 4, seed=1).train()
+    model = build_arcface(pretrained, identify_params(**update), 4, common(1)).train()
     model(torch.randn(2, 12, 400)).sum().backward()
     moving = {name for name, tensor in model.named_parameters() if tensor.grad is not None}
     tops = {name.removeprefix("encoder.").split(".")[0] for name in moving}

@@ -21,7 +21,7 @@ from ecg_core.models.encoder import Encoder
 from ecg_core.models.model_file import BadCheckpoint
 from ecg_core.models.wav2vec2_cmsc import Wav2Vec2CMSC, save_pretraining
 from ecg_core.params import read_section
-from tests.models.tiny import PARAMS_FILE, tiny_params
+from tests.models.tiny import PARAMS_FILE, common, tiny_params
 
 
 def pretrained(tmp_path: Path, **changes: Any) -> tuple[Path, Wav2Vec2CMSC]:
@@ -61,13 +61,13 @@ HEAD = {"proj.weight", "proj.bias"}
 )
 def test_what_is_frozen_gets_no_gradient(freeze: str, expected: set[str], tmp_path: Path) -> None:
     path, _ = pretrained(tmp_path)
-    assert learned(build_classifier(path, finetuning(freeze=freeze), 1)) == expected
+    assert learned(build_classifier(path, finetuning(freeze=freeze), common(1))) == expected
 
 
 def test_the_encoder_rests_for_the_first_updates(tmp_path: Path) -> None:
     path, _ = pretrained(tmp_path)
     for update, expected in ((0, HEAD), (1, HEAD), (2, ALL)):
-        classifier = build_classifier(path, finetuning(freeze="none"), 1)
+        classifier = build_classifier(path, finetuning(freeze="none"), common(1))
         assert learned(classifier, update, resting=2) == expected
 
 
@@ -75,7 +75,7 @@ def test_a_classifier_begins_with_the_checkpoints_weights_and_finetunings_dropou
     tmp_path: Path,
 ) -> None:
     path, model = pretrained(tmp_path, dropout=0.3)
-    classifier = build_classifier(path, finetuning(activation_dropout=0.25), 1)
+    classifier = build_classifier(path, finetuning(activation_dropout=0.25), common(1))
     assert classifier.encoder.params.dropout == 0.0
     assert classifier.encoder.params.activation_dropout == 0.25
     for name, tensor in classifier.encoder.state_dict().items():
@@ -88,8 +88,8 @@ def test_without_pretraining_the_weights_are_new_and_the_shape_the_same(
     init: str, tmp_path: Path
 ) -> None:
     path, model = pretrained(tmp_path)
-    classifier = build_classifier(path, finetuning(init=init, freeze="none"), 1)
-    same = build_classifier(path, finetuning(init=init), 1)
+    classifier = build_classifier(path, finetuning(init=init, freeze="none"), common(1))
+    same = build_classifier(path, finetuning(init=init), common(1))
     name = "encoder.layers.0.fc1.weight"
     found = classifier.encoder.state_dict()[name]
     assert found.shape == model.state_dict()[name].shape
@@ -101,7 +101,7 @@ def test_without_pretraining_the_weights_are_new_and_the_shape_the_same(
 def test_a_frozen_encoder_has_no_dropout_and_is_not_trained(tmp_path: Path) -> None:
     path, _ = pretrained(tmp_path)
     params = finetuning(freeze="encoder", dropout=0.5, activation_dropout=0.5)
-    classifier = build_classifier(path, params, 1)
+    classifier = build_classifier(path, params, common(1))
     classifier.train()
     assert torch.equal(classifier(batch().source), classifier(batch().source))
     assert [p.shape for p in classifier.learning()] == [(26, 12), (26,)]
@@ -109,7 +109,7 @@ def test_a_frozen_encoder_has_no_dropout_and_is_not_trained(tmp_path: Path) -> N
 
 def test_a_saved_classifier_answers_the_same(tmp_path: Path) -> None:
     path, _ = pretrained(tmp_path)
-    classifier = build_classifier(path, finetuning(), 1)
+    classifier = build_classifier(path, finetuning(), common(1))
     with torch.no_grad():
         classifier.proj.bias.normal_()
     save_classifier(tmp_path / "c", classifier)
@@ -123,7 +123,7 @@ def test_only_the_wanted_kind_of_checkpoint_is_taken(tmp_path: Path) -> None:
     path, _ = pretrained(tmp_path)
     save_classifier(tmp_path / "c", Classifier(Encoder(tiny_params()), 26, 0.0))
     with pytest.raises(BadCheckpoint, match="expected a pretrained model, found a classifier"):
-        build_classifier(tmp_path / "c", finetuning(), 1)
+        build_classifier(tmp_path / "c", finetuning(), common(1))
     with pytest.raises(BadCheckpoint, match="expected a finetuned classifier, found a pretrained"):
         load_classifier(path, "cpu")
 

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ecg_core.models.transformer import PositionalConv, SelfAttention, TransformerEncoder
+from ecg_core.models.positions import PositionalConv
+from ecg_core.models.transformer import SelfAttention, TransformerEncoder
 
 
 def encoder(attend_across: str, layers: int = 1) -> TransformerEncoder:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from ecg_core.device import CommonParams
 from ecg_core.models.encoder import ModelParams
 from ecg_core.params import read_section
 
@@ -32,3 +33,9 @@ def tiny_params(**changes: Any) -> ModelParams:
     """Return params.yaml's model at the smallest size, without dropout."""
     params = read_section("model", ModelParams, PARAMS_FILE)
     return params.model_copy(update={**SMALL, **changes})
+
+
+def common(seed: int = 1, **changes: Any) -> CommonParams:
+    """Return params.yaml's section `common` with another seed."""
+    params = read_section("common", CommonParams, PARAMS_FILE)
+    return params.model_copy(update={"seed": seed, **changes})

@@ -14,6 +14,7 @@ from ecg_core.models.wav2vec2_cmsc import build_pretraining, save_pretraining
 from ecg_core.params import read_section
 from ecg_core.segments import create_segments
 from ecg_core.splits import write_split
+from tests.models.tiny import common
 from tests.small_project import ROOT, write_params
 
 SOURCES = ("georgia", "ningbo", "georgia", "ptb-xl", "georgia", "georgia")
@@ -50,7 +51,7 @@ def example_project(
     write_split(folder / "data/split/split.csv", split)
     params = read_section("model", ModelParams, folder / "params.yaml")
     save_pretraining(
-        folder / "models/pretrained/model.safetensors", build_pretraining(params, seed=1)
+        folder / "models/pretrained/model.safetensors", build_pretraining(params, common(1))
     )
     classifier = Classifier(Encoder(params), 26, 0.0)
     save_classifier(folder / "models/finetuned/model.safetensors", classifier)

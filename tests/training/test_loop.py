@@ -19,6 +19,7 @@ COMMON = CommonParams(
     seed=1,
     device="cpu",
     precision="fp32",
+    activation_checkpointing=False,
     threads=1,
     fp16=False,
     no_progress_bar=True,
