@@ -95,8 +95,15 @@ def _identification(identify: Mapping[str, Any]) -> str:
 
 
 def _percent(identify: Mapping[Any, Any], name: str) -> str:
-    low, high = identify[f"{name}_low"], identify[f"{name}_high"]
-    return f"{100 * identify[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    if math.isnan(identify[name]):
+        return NONE
+    low, high = (100 * identify[end] for end in ends_of(name))
+    return f"{100 * identify[name]:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def ends_of(name: str) -> tuple[str, str]:
+    """Return the columns with the ends of a number's 95 % interval."""
+    return f"{name}_low", f"{name}_high"
 
 
 def with_interval(evaluate: Mapping[str, Any], unit: str, name: str) -> str:
@@ -109,9 +116,8 @@ def with_interval(evaluate: Mapping[str, Any], unit: str, name: str) -> str:
 def _row_with_interval(rows: pd.DataFrame, name: str) -> str:
     if rows.empty:
         return NONE
-    row = rows.iloc[0]
-    ends = f"[{number(row[f'{name}_low'])}, {number(row[f'{name}_high'])}]"
-    return f"{number(row[name])} {ends}"
+    value, low, high = (number(float(rows.iloc[0][key])) for key in (name, *ends_of(name)))
+    return f"{value} [{low}, {high}]"
 
 
 def scores_table(inputs: Inputs) -> Table:
