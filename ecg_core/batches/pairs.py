@@ -15,12 +15,12 @@ def pair_segments(segments: pd.DataFrame) -> np.ndarray:
     (pair, 2) rows of the store; an odd last segment and a recording's only one have no pair.
     method.md 4.3.
     """
-    pairs = []
-    ordered = segments.sort_values(["source", "record_id", "segment"], kind="stable")
-    for _, recording in ordered.groupby(["source", "record_id"], sort=True):
-        rows = recording["row"].to_numpy()
-        pairs.append(rows[: len(rows) // 2 * 2].reshape(-1, 2))
-    return np.concatenate(pairs) if pairs else np.empty((0, 2), dtype=np.int64)
+    key = ["source", "record_id"]
+    ordered = segments.sort_values([*key, "segment"], kind="stable")
+    recordings = ordered.groupby(key, sort=False)["row"]
+    paired = recordings.cumcount() < recordings.transform("size") // 2 * 2
+    rows: np.ndarray = ordered["row"].to_numpy(np.int64)[paired.to_numpy()]
+    return rows.reshape(-1, 2)
 
 
 def cut_batches(n: int, batch_size: int, multiple: int) -> list[tuple[int, int]]:
