@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 from typing import Literal
 
 import torch
@@ -32,9 +33,15 @@ def cpu_multiplies_bf16() -> bool:
 
 
 def set_up_device(common: CommonParams) -> torch.device:
-    """Fix the number of threads and return the device; refuse cuda where there is none."""
+    """Fix the number of threads and return the device; refuse cuda where there is none.
+
+    Of several processes on a machine, as torchrun numbers them, each takes a GPU of its own.
+    """
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if common.threads is not None:
         torch.set_num_threads(common.threads)
+    elif beside > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // beside))
     available = torch.cuda.is_available()
     if common.device == "cuda" and not available:
         raise Refusal(
@@ -48,4 +55,6 @@ def set_up_device(common: CommonParams) -> torch.device:
             "common.precision: bf16: this processor has no such products; they are computed in "
             "fp32 from rounded numbers: the same arithmetic, no faster than fp32"
         )
+    if on_gpu and beside > 1:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     return torch.device("cuda" if on_gpu else "cpu")

@@ -15,7 +15,7 @@ from ecg_core.params import read_section as read
 from ecg_core.records.raw import DataParams
 from ecg_core.records.split import SplitParams
 from ecg_core.tracking import TrackingParams
-from ecg_core.training import checkpoint, distributed, objectives, optimizer, schedule
+from ecg_core.training import checkpoint, objectives, optimizer, processes, schedule
 from stages.command import run_stage
 
 SECTIONS: dict[str, type[Section]] = {
@@ -24,7 +24,7 @@ SECTIONS: dict[str, type[Section]] = {
     "common": CommonParams,
     "task": augment.TaskParams,
     "dataset": dataset.DatasetParams,
-    "distributed_training": distributed.DistributedParams,
+    "distributed_training": processes.DistributedParams,
     "criterion": objectives.CriterionParams,
     "optimization": optimizer.OptimizationParams,
     "optimizer": optimizer.OptimizerParams,

@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import os
 import sys
+import time
 from collections.abc import Callable
 
 from ecg_core.refusal import Refusal
@@ -24,4 +26,6 @@ def guarded(main: Callable[[], None]) -> None:
     try:
         main()
     except Refusal as refusal:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(3.0)  # where all processes are refused alike, the first one's word is enough
         sys.exit(f"error: {refusal}")

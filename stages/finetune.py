@@ -5,15 +5,15 @@ from pathlib import Path
 
 from ecg_core import splits, tracking
 from ecg_core.batches import dataset, feeds
-from ecg_core.device import CommonParams, set_up_device
+from ecg_core.device import CommonParams
 from ecg_core.finetune_params import FinetuneParams
 from ecg_core.manifest import label_matrix, read_manifest
 from ecg_core.metrics.epoch import epoch_scores
 from ecg_core.models import classifier as classifiers
 from ecg_core.params import read_section as read
 from ecg_core.segments import open_segments
-from ecg_core.training import best, checkpoint, objectives, optimizer, schedule
-from ecg_core.training.loop import Progress, Row
+from ecg_core.training import best, checkpoint, objectives, optimizer, processes, schedule
+from ecg_core.training.contract import Progress, Row
 from ecg_core.training.run import training_run
 from stages.command import run_stage
 
@@ -27,20 +27,20 @@ def main() -> None:
     common, params = read("common", CommonParams), read("finetune", FinetuneParams)
     saving = read("checkpoint", checkpoint.CheckpointParams)
     start = classifiers.pretrained_file(PRETRAINED, params.pretrain_epoch)
-    device = set_up_device(common)
+    world = read("distributed_training", processes.DistributedParams)
+    device = processes.join("finetune", common, world, params.update_freq)
     model = classifiers.build_classifier(start, params, common).to(device)
     forward = classifiers.finetune_forward(model, params.freeze_finetune_updates)
     objective = objectives.ClassifyObjective(forward, params.normalize_loss_by, params.pos_weight)
     adam = optimizer.Adam(model.learning(), params.adam_betas, params.adam_eps, params.weight_decay)
-    rate = schedule.of_finetuning(params)
     store, manifest = open_segments(SEGMENTS), read_manifest(MANIFEST)
     labels = dataset.segment_labels(store, manifest, label_matrix(manifest))
     reader = dataset.SegmentBatches(store, labels, params.leads_to_load, None, common.seed)
     split = splits.read_split(SPLIT)
     rows = {part: dataset.part_rows(store, split, part) for part in splits.FINETUNE_PARTS}
-    feed = feeds.segment_feed(reader, rows["train"], params)
+    rate, feed = schedule.of_finetuning(params), feeds.segment_feed(reader, rows["train"], params)
     save = partial(classifiers.save_classifier, classifier=model)
-    decisive = [common, params], [start, SPLIT, MANIFEST, SEGMENTS], save, params.max_epoch
+    decisive = [common, params, world], [start, SPLIT, MANIFEST, SEGMENTS], save, params.max_epoch
     with tracking.run("finetune") as tracker, training_run("finetune", *decisive, tracker) as run:
 
         def end_of_epoch(epoch: int, row: Row, progress: Progress) -> Row:

@@ -5,17 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg_core import splits, tracking
+from ecg_core import manifest, segments, splits, tracking
 from ecg_core.batches import crops, dataset, feeds
-from ecg_core.device import CommonParams, set_up_device
+from ecg_core.device import CommonParams
 from ecg_core.identify_params import IdentifyParams
-from ecg_core.manifest import read_manifest
 from ecg_core.metrics import identification_report as reports
 from ecg_core.metrics.parts import Part, identify_parts
 from ecg_core.models import arcface, classifier
 from ecg_core.params import read_section as read
-from ecg_core.segments import open_segments
-from ecg_core.training import checkpoint, identify_objective, optimizer, schedule
+from ecg_core.training import checkpoint, identify_objective, optimizer, processes, schedule
 from ecg_core.training.run import training_run
 from stages.command import run_stage
 
@@ -30,8 +28,10 @@ def main() -> None:
     saving, split = read("checkpoint", checkpoint.CheckpointParams), splits.read_split(SPLIT)
     if "gallery" not in set(split["identify"]):
         return reports.write_nothing(REPORTS, MODELS)
-    store, device = open_segments(SEGMENTS), set_up_device(common)
-    train, gallery, probe = identify_parts(split, read_manifest(MANIFEST), store.index)
+    world = read("distributed_training", processes.DistributedParams)
+    device = processes.join("identify", common, world, params.update_freq)
+    store = segments.open_segments(SEGMENTS)
+    train, gallery, probe = identify_parts(split, manifest.read_manifest(MANIFEST), store.index)
     start = classifier.pretrained_file(PRETRAINED, params.pretrain_epoch)
     model = arcface.build_arcface(start, params, train.n_patients, common).to(device)
     reader = dataset.SegmentBatches(store, None, params.leads_to_load, None, common.seed)
@@ -49,7 +49,7 @@ def main() -> None:
 
     task = reports.Task(embed, probe, gallery, params)
     save = partial(arcface.save_arcface, model=model)
-    decisive = [common, params], [start, SPLIT, MANIFEST, SEGMENTS], save, params.max_epoch
+    decisive = [common, params, world], [start, SPLIT, MANIFEST, SEGMENTS], save, params.max_epoch
     with tracking.run("identify") as tracker, training_run("identify", *decisive, tracker) as run:
         told = run.train(model, objective, adam, rate, feed, common, params, saving, task.complete)
         save(MODELS / "model.safetensors")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from ecg_core import segments, splits, tracking
 from ecg_core.batches import augment, dataset, feeds
-from ecg_core.device import CommonParams, set_up_device
+from ecg_core.device import CommonParams
 from ecg_core.models import encoder, fairseq_checkpoint, wav2vec2_cmsc
 from ecg_core.params import read_section as read
-from ecg_core.training import checkpoint, distributed, history, objectives, optimizer, schedule
-from ecg_core.training.loop import Progress, Row
+from ecg_core.training import checkpoint, history, objectives, optimizer, processes, schedule
+from ecg_core.training.contract import Progress, Row
 from ecg_core.training.run import reports_of, training_run
 from stages.command import run_stage
 
@@ -29,11 +29,11 @@ def main() -> None:
     limits = read("optimization", optimizer.OptimizationParams)
     optimizing = read("optimizer", optimizer.OptimizerParams)
     scheduling = read("lr_scheduler", schedule.ScheduleParams)
-    world = read("distributed_training", distributed.DistributedParams)
+    world = read("distributed_training", processes.DistributedParams)
     saving = read("checkpoint", checkpoint.CheckpointParams)
     sections = [common, params, task, batching, criterion, limits, optimizing, scheduling, world]
 
-    device = set_up_device(common)
+    device = processes.join("pretrain", common, world, world.micro_batches(limits.update_freq))
     model = wav2vec2_cmsc.build_pretraining(params, common).to(device)
     forward = wav2vec2_cmsc.pretrain_forward(model, common.seed, device)
     objective = objectives.PretrainObjective(forward, params.temperature, criterion)

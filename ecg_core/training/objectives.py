@@ -4,6 +4,7 @@ An objective returns sums over a micro-batch, so that sums over micro-batches an
 something: a mean is formed once, at the end of an epoch. method.md 3.1, 3.2, 3.5.
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -14,6 +15,10 @@ from torch import Tensor
 
 from ecg_core import losses
 from ecg_core.params import Section
+from ecg_core.training.cmsc import Contrasted, bring_nothing, cmsc_of_targets
+from ecg_core.training.distributed import n_processes
+
+log = logging.getLogger(__name__)
 
 BITS = 1 / math.log(2)
 
@@ -61,6 +66,15 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Gathering(Protocol):
+    """An objective whose processes may exchange something within a micro-batch."""
+
+    def rest(self) -> None:
+        """Take part in that exchange, in a turn for which this process has no micro-batch."""
+        ...
+
+
 class CriterionParams(Section):
     """Section `criterion`, the public configuration's names."""
 
@@ -72,6 +86,7 @@ class CriterionParams(Section):
     loss_weights: tuple[float, float]
     temp: float = Field(gt=0)
     eps: float = Field(gt=0)
+    gather: bool
 
     @model_validator(mode="after")
     def _every_key_is_logged(self) -> "CriterionParams":
@@ -118,15 +133,14 @@ def pretrain_terms(
     targets = len(logits)
     diversity_weight, penalty_weight = criterion.loss_weights
     cmsc_weight = 1.0 if criterion.cmsc_weights is None else criterion.cmsc_weights
-    contrast = losses.cmsc(
-        output.pooled, batch.recording, batch.segment, criterion.temp, criterion.eps
-    )
     diversity = losses.codebook_diversity(output.prob_perplexity, output.n_codes)
+    own = Contrasted(output.pooled, batch.recording, batch.segment, targets)
+    contrast = cmsc_of_targets(own, criterion.temp, criterion.eps, criterion.gather)
     return PretrainTerms(
         infonce=criterion.infonce_weight * losses.info_nce(logits),
         diversity=diversity_weight * diversity * targets,
         penalty=penalty_weight * output.features_penalty * targets,
-        cmsc=cmsc_weight * contrast * targets,
+        cmsc=cmsc_weight * contrast,
     )
 
 
@@ -142,6 +156,8 @@ class PretrainObjective:
         self.forward = forward
         self.temperature = temperature
         self.criterion = criterion
+        if criterion.gather and n_processes() == 1:
+            log.info("criterion.gather: there is one process; CMSC stays within a micro-batch")
 
     def __call__(self, batch: TrainingBatch, update: int, micro: int) -> MicroResult:
         """Return the sum of the four terms over the micro-batch's targets."""
@@ -161,6 +177,11 @@ class PretrainObjective:
             "temp": self.temperature(update),
         }
         return MicroResult(total, float(len(logits)), sums)
+
+    def rest(self) -> None:
+        """Bring no vectors to the others' CMSC."""
+        if self.criterion.gather:
+            bring_nothing()
 
     def summarise(self, sums: dict[str, float]) -> dict[str, float]:
         """Return losses in bits a target, accuracy, and means over the micro-batches."""

@@ -100,7 +100,8 @@ class Fixtures:
         known = {field.alias or name for name, field in CriterionParams.model_fields.items()}
         chosen = {key: value for key, value in values.items() if key in known}
         path = self.path("tiny_pretrain_cfg.json")
-        return parse_section("criterion", {"infonce_weight": 1.0, **chosen}, CriterionParams, path)
+        ours = {"infonce_weight": 1.0, "gather": False}  # keys that the original does not have
+        return parse_section("criterion", {**ours, **chosen}, CriterionParams, path)
 
 
 def tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
