@@ -10,14 +10,14 @@ from ecg_core.report_page import Block, Chapter, Commands, Page, Picture, Table,
 from ecg_core.report_tables import (
     NOTHING,
     difference_table,
-    frame_table,
+    grid_table,
     headline_table,
     identification_table,
     number,
     refusal_table,
     scale_of,
     scores_table,
-    tree_table,
+    source_table,
 )
 
 EVALUATION = "evaluate/figures"
@@ -89,7 +89,7 @@ def build_page(inputs: Inputs, drawings: dict[str, str]) -> Page:
         ("The report's three plots", pictures("pretrain_loss", "finetune_loss", "cinc")),
         ("Pretraining", pictures("loss_terms", "schedules")),
         ("Scores on test", [*_scores(inputs), *pictures(*SCORES)]),
-        ("Sources", _sources(inputs)),
+        ("Sources", [] if inputs.sources.empty else [source_table(inputs.sources)]),
         ("Patient identification", _identification(inputs)),
         ("Data, split and leaks", _data(inputs)),
         ("Parameters that differ", [difference_table(inputs)]),
@@ -137,26 +137,6 @@ def _scores(inputs: Inputs) -> list[Block]:
     ]
 
 
-def _sources(inputs: Inputs) -> list[Block]:
-    table = inputs.sources
-    if table.empty:
-        return []
-    rows = table[table["unit"] == "recording"]
-    return [
-        frame_table(
-            rows,
-            {
-                "source": "source",
-                "recordings": "test recordings",
-                "cinc_fixed": "CinC 2021 at 0.5",
-                "cinc_fixed_low": "95 % low",
-                "cinc_fixed_high": "95 % high",
-                "auroc_macro": "AUROC, macro",
-            },
-        )
-    ]
-
-
 def _identification(inputs: Inputs) -> list[Block]:
     found = inputs.identify
     if not found or not found["patients"]:
@@ -170,6 +150,13 @@ def _identification(inputs: Inputs) -> list[Block]:
     ]
 
 
+SPLIT = {
+    "parts": "part",
+    "leaks": "shared by",
+    "identify_patients_shared": "identification's patients",
+}
+
+
 def _data(inputs: Inputs) -> list[Block]:
     kept = inputs.manifest.groupby("source", sort=True).size()
     refusals = refusal_table(inputs.refused)
@@ -177,6 +164,8 @@ def _data(inputs: Inputs) -> list[Block]:
         Text(f"{len(inputs.manifest)} records kept, {len(inputs.refused)} refused."),
         Table(("source", "records kept"), tuple((str(k), str(v)) for k, v in kept.items())),
         *([refusals] if refusals.rows else []),
-        Text("The split and its leak report: what valid and test share with training."),
-        tree_table(inputs.split, "split"),
+        Text(
+            "The split, and its leak report: how many held-out segments share what with training."
+        ),
+        *(grid_table(part, SPLIT.get(name, name)) for name, part in inputs.split.items()),
     ]

@@ -75,7 +75,9 @@ def this_run(inputs: Inputs) -> dict[str, str]:
     one_lead = one_lead[one_lead["leads"] == 1] if not one_lead.empty else one_lead
     return {
         "pretrain_loss": f"{inputs.pretrain['loss'].iloc[-1]:.3f}" if trained else NONE,
-        "pretrain_accuracy": f"{inputs.pretrain['accuracy'].iloc[-1]:.1%}" if trained else NONE,
+        "pretrain_accuracy": f"{100 * inputs.pretrain['accuracy'].iloc[-1]:.1f}"
+        if trained
+        else NONE,
         "finetune_loss": f"{last['test_loss_per_positive']:.3f}",
         "cinc_segment": with_interval(found, "segment", "cinc_fixed"),
         "cinc_recording": with_interval(found, "recording", "cinc_fixed"),
@@ -169,9 +171,31 @@ def difference_table(inputs: Inputs) -> Table:
     return Table(("parameter", "the report", "the paper", "this run"), tuple(rows))
 
 
-def tree_table(tree: Mapping[str, Any], name: str) -> Table:
-    """Return any metrics as a table of their dotted names."""
-    return Table((name, "value"), tuple((key, show(v)) for key, v in flatten(tree).items()))
+def grid_table(tree: Mapping[str, Any], name: str) -> Table:
+    """Return nested metrics as a table: innermost names are columns, what is above them rows."""
+    rows: dict[str, dict[str, str]] = {}
+    for key, value in flatten(tree).items():
+        row, _, column = key.rpartition(".")
+        rows.setdefault(row.replace(".", ", ") or name, {})[column] = show(value)
+    columns = tuple(dict.fromkeys(column for cells in rows.values() for column in cells))
+    lines = ((row, *(cells.get(key, NONE) for key in columns)) for row, cells in rows.items())
+    return Table((name, *columns), tuple(lines))
+
+
+def source_table(sources: pd.DataFrame) -> Table:
+    """Return evaluate's scores of each source by recording."""
+    rows = _unit(sources, "recording")
+    lines = (
+        (
+            str(rows["source"].iloc[at]),
+            show(rows["recordings"].iloc[at]),
+            _row_with_interval(rows.iloc[at:], "cinc_fixed"),
+            number(float(rows["auroc_macro"].iloc[at])),
+        )
+        for at in range(len(rows))
+    )
+    columns = ("source", "test recordings", "CinC 2021 at 0.5 [95 % interval]", "AUROC, macro")
+    return Table(columns, tuple(lines))
 
 
 def frame_table(frame: pd.DataFrame, columns: Mapping[str, str]) -> Table:

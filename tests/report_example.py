@@ -33,8 +33,11 @@ def write_project(root: Path) -> None:
     shutil.copy(ROOT / "params.yaml", root)
     _write(root / "data/manifest/manifest.csv", manifest())
     _write(root / "data/manifest/refused.csv", refused())
-    leaks = {"shared_recordings": 0, "shared_patients": 0}
-    _write_metrics(root, "split", {"patients": 60, "leaks": {"finetune_test": leaks}})
+    parts = {"finetune_test": {"segments": 60, "recordings": 24, "patients": 24}}
+    leaks = {"test": {"pretrain": {"signal": 0, "recording": 0, "patient": 2}}}
+    shared = {"pretrain": 0, "identify_train": 1}
+    split = {"parts": parts, "leaks": leaks, "identify_patients_shared": shared}
+    _write_metrics(root, "split", split)
     _write(root / "reports/pretrain/history.csv", pretrain_history(55))
     _write(root / "reports/finetune/history.csv", finetune_history(25))
     _write_metrics(root, "evaluate", evaluate_metrics())

@@ -141,8 +141,16 @@ def test_an_imported_checkpoint_has_no_pretraining_curve(inputs: Inputs) -> None
 def test_refusals_and_the_leak_report_are_on_the_page(inputs: Inputs) -> None:
     text = summary(inputs)
     assert row_of(text, "ptb ") == ["ptb", "other rate", "1"]
-    assert row_of(text, "leaks.finetune_test.shared_patients")[1] == "0"
+    assert "| shared by | signal | recording | patient |" in text
+    assert row_of(text, "test, pretrain")[1:] == ["0", "0", "2"]
+    assert row_of(text, "identification's patients | 0")[1:] == ["0", "1"]
+    assert row_of(text, "finetune_test")[1:] == ["60", "24", "24"]
     assert re.search(r"60 records kept, 1 refused", text)
+
+
+def test_sources_have_their_score_with_its_interval(inputs: Inputs) -> None:
+    text = summary(inputs)
+    assert row_of(text, "georgia | 10")[1:] == ["10", "0.100 [0.000, 0.200]", "0.700"]
 
 
 def test_identification_is_shown_where_the_pipeline_has_it(inputs: Inputs, tmp_path: Path) -> None:
