@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -47,8 +48,12 @@ class Browser:
 
     session: str
 
-    def open(self, url: str, width: int = 1200, height: int = 1600) -> None:
-        self._ask("POST", "/window/rect", {"width": width, "height": height})
+    def open(self, url: str, width: int = 1200, height: int = 1600, scheme: str = "light") -> None:
+        """Open a page in a screen of this size; a window cannot be as narrow as a phone."""
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self._command("Emulation.setDeviceMetricsOverride", screen)
+        preference = {"name": "prefers-color-scheme", "value": scheme}
+        self._command("Emulation.setEmulatedMedia", {"features": [preference]})
         self._ask("POST", "/url", {"url": url})
 
     def run(self, script: str) -> Any:
@@ -72,6 +77,16 @@ class Browser:
         path.write_bytes(base64.b64decode(self._ask("GET", "/screenshot")))
         with Image.open(path) as picture:
             return len(picture.convert("RGB").getcolors(maxcolors=1 << 24) or [])
+
+    def print(self, path: Path) -> int:
+        """Write the page as it prints (A4, PDF), and return how many sheets it takes."""
+        pages = {"width": 21.0, "height": 29.7}
+        content = base64.b64decode(self._ask("POST", "/print", {"page": pages}))
+        path.write_bytes(content)
+        return len(re.findall(rb"/Type\s*/Page\b", content))
+
+    def _command(self, name: str, params: dict[str, Any]) -> None:
+        self._ask("POST", "/goog/cdp/execute", {"cmd": name, "params": params})
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         return ask(method, self.session + path, body)

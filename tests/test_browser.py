@@ -56,8 +56,17 @@ def test_the_report_page_shows_every_picture_and_asks_no_other_host(
     monkeypatch.setattr(report, "KINDS", ("svg",))
     report.main()
     browser.requested()
-    for name, width in (("report", 1200), ("report-phone", 500)):
-        browser.open((project / "reports" / "index.html").as_uri(), width=width)
+    seen = (
+        ("report", 1200, "light"),
+        ("report-dark", 1200, "dark"),
+        ("report-phone", 390, "light"),
+        ("report-phone-dark", 390, "dark"),
+    )
+    for name, width, scheme in seen:
+        browser.open((project / "reports" / "index.html").as_uri(), width=width, scheme=scheme)
+        assert browser.run("return innerWidth") == width
+        paper = browser.run("return getComputedStyle(document.body).backgroundColor")
+        assert paper == ("rgb(15, 19, 24)" if scheme == "dark" else "rgb(255, 255, 255)")
         assert browser.console() == []
         sizes = browser.run(
             "return [...document.querySelectorAll('figure svg')].map("
@@ -67,6 +76,7 @@ def test_the_report_page_shows_every_picture_and_asks_no_other_host(
         assert all(across > 200 and down > 80 for across, down in sizes)
         assert browser.run(WIDER_THAN_THE_WINDOW) <= 0
         assert browser.screenshot(PICTURES / f"{name}.png") > BLANK
+    assert 4 < browser.print(PICTURES / "report.pdf") < 20
     addresses = browser.requested()
     assert {urlsplit(address).scheme for address in addresses} <= {"file", "data"}
 
