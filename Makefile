@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help env git repro test exp params diff compare page mlflow-sync ui forget clean
+.PHONY: help env git repro test estimate exp params diff compare page mlflow-sync ui forget clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ test: env ## ruff, mypy and the tests
 	@ruff format --check .
 	@mypy
 	@pytest -n 2
+
+estimate: env ## hours, memory and disk of the report's and the paper's full configuration here (two minutes; ARGS="--help")
+	@python -m benchmarks.estimate $(ARGS)
 
 exp: git env ## run overlays: NAME="full paper200" SET="-S key=value" SEEDS="1 2 3"; the workspace stays as it is
 	@python -m experiments.run exp --name "$(NAME)" --set "$(SET)" --seeds "$(SEEDS)"
