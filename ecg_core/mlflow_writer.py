@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ecg_core import mlflow_runs
+from ecg_core import mlflow_names, mlflow_runs
 from ecg_core.dotted import flatten
-from ecg_core.mlflow_runs import Experiment
+from ecg_core.mlflow_names import Experiment
 from ecg_core.params import read_section, read_yaml
 from ecg_core.tracking import TrackingParams
 
@@ -41,9 +41,9 @@ class StageWriter:
     def __init__(self, stage: str, started_ms: int | None, afterwards: bool) -> None:
         params = read_section("tracking", TrackingParams)
         self.stage = stage
-        self.experiment = mlflow_runs.current_experiment()
+        self.experiment = mlflow_names.current_experiment()
         self.client, page = mlflow_runs.open_store(params.experiment)
-        ids = mlflow_runs.remembered(self.experiment, any_commit=afterwards)
+        ids = mlflow_names.remembered(self.experiment, any_commit=afterwards)
         self.parent, _ = mlflow_runs.parent_run(self.client, page, self.experiment, ids)
         found = mlflow_runs.live_run(self.client, ids.get(stage))
         # an interrupted stage goes on in its run; a finished one that runs again is another run
@@ -51,7 +51,7 @@ class StageWriter:
             found = self._create(page, started_ms, afterwards)
         self.run_id = str(found.info.run_id)
         ids[stage] = self.run_id
-        mlflow_runs.remember(self.experiment, ids)
+        mlflow_names.remember(self.experiment, ids)
         for run_id in (self.parent, self.run_id):
             self.client.update_run(run_id, status="RUNNING")
 
@@ -77,7 +77,7 @@ class StageWriter:
                 Metric(name, float(value), time_ms, step)
                 for name, value in message["metrics"].items()
             ]
-            self.client.log_batch(self.run_id, metrics=rows)
+            self._log_metrics(self.run_id, rows)
         if "artifacts" in message:
             self.log_files(self.run_id, [Path(path) for path in message["artifacts"]])
         if "tags" in message:
@@ -88,7 +88,7 @@ class StageWriter:
             # here, because it takes seconds to import what only the last stage needs
             from ecg_core.mlflow_model import log_classifier
 
-            log_classifier(mlflow_runs.tracking_uri(), self.parent, Path(message["model"]))
+            log_classifier(mlflow_names.tracking_uri(), self.parent, Path(message["model"]))
 
     def log_files(self, run_id: str, paths: Iterable[Path]) -> None:
         """Log files, and the files in folders, under the folders they lie in."""

@@ -1,7 +1,8 @@
 """Experiments side by side: one page with their curves overlaid, their scores, what differs.
 
-Reads the workspace and DVC's experiments from git (metrics and histories are in their commits), so
-nothing is checked out or run. `make compare` writes .state/compare/index.html, and SVG and PDF.
+Reads the workspace, and from git HEAD and DVC's experiments (metrics and histories are in their
+commits), so nothing is checked out or run. `make compare` writes .state/compare/index.html, and SVG
+and PDF.
 """
 
 import io
@@ -20,6 +21,7 @@ from ruamel.yaml import YAML
 
 from ecg_core.dotted import flatten
 from ecg_core.figures import figure_bytes, overlaid
+from ecg_core.mlflow_names import run_address
 from ecg_core.outputs import write_bytes, write_text
 from ecg_core.params import PARAMS_FILE
 from ecg_core.refusal import Refusal
@@ -27,7 +29,7 @@ from ecg_core.report_page import Block, Chapter, Page, Picture, Table, Text, to_
 from ecg_core.report_tables import NONE, NOTHING, number, show, with_interval
 
 TARGET = Path(".state/compare")
-WORKSPACE = "workspace"
+WORKSPACE, COMMITTED = "workspace", "HEAD"
 SCORES = {
     "cinc_fixed": "CinC 2021 at 0.5",
     "cinc_class_tuned": "CinC 2021, tuned thresholds",
@@ -52,6 +54,11 @@ class Experiment:
     evaluate: dict[str, Any]
     histories: dict[str, pd.DataFrame]
 
+    @property
+    def has_results(self) -> bool:
+        """Whether anything was trained or scored."""
+        return bool(self.evaluate or self.histories)
+
 
 def experiments_in_git() -> dict[str, str]:
     """Return the commits of DVC's experiments by name, the oldest first."""
@@ -70,13 +77,23 @@ def read_experiment(name: str, read: Callable[[str], str | None]) -> Experiment:
 
 
 def all_experiments(names: Sequence[str]) -> list[Experiment]:
-    """Return the workspace and the experiments of these names, or all of them."""
+    """Return the experiments of these names, or all that have results, each once.
+
+    The names are DVC's, HEAD for what is committed, and workspace, which is left out where it is
+    one of the others (after `dvc exp run` or `dvc exp apply`).
+    """
     refs = experiments_in_git()
-    unknown = [name for name in names if name not in refs and name != WORKSPACE]
+    unknown = [name for name in names if name not in (*refs, WORKSPACE, COMMITTED)]
     if unknown:
         raise Refusal(f"no experiment {', '.join(unknown)}; there are {', '.join(refs) or 'none'}")
-    chosen = [name for name in [WORKSPACE, *refs] if not names or name in names]
-    return [_read(name, refs) for name in chosen]
+    if names:
+        return [_read(name, refs) for name in names]
+    found: list[Experiment] = []
+    for experiment in (_read(name, refs) for name in (COMMITTED, *refs, WORKSPACE)):
+        same = [(one.params, one.evaluate) for one in found]
+        if experiment.has_results and (experiment.params, experiment.evaluate) not in same:
+            found.append(experiment)
+    return found
 
 
 def _read(name: str, refs: dict[str, str]) -> Experiment:
@@ -84,7 +101,7 @@ def _read(name: str, refs: dict[str, str]) -> Experiment:
         return Path(path).read_text() if Path(path).is_file() else None
 
     def from_git(path: str) -> str | None:
-        return _git("show", f"{refs[name]}:{path}")
+        return _git("show", f"{refs.get(name, name)}:{path}")
 
     return read_experiment(name, from_disk if name == WORKSPACE else from_git)
 
@@ -146,6 +163,18 @@ def parameter_table(experiments: Sequence[Experiment]) -> Table:
     return Table(("parameter", *(experiment.name for experiment in experiments)), tuple(rows))
 
 
+def place_table(experiments: Sequence[Experiment]) -> Table:
+    """Return each experiment's git commit and MLflow run, as far as this clone knows them."""
+    refs = experiments_in_git()
+    rows = []
+    for experiment in experiments:
+        name, in_git = experiment.name, experiment.name != WORKSPACE
+        commit = _git("rev-parse", "--short", refs.get(name, COMMITTED)) or NONE
+        base = commit.strip() if in_git else f"{commit.strip()} and what `git diff` shows"
+        rows.append((name, base, run_address(name, experiment.params) or NONE))
+    return Table(("experiment", "git commit", "MLflow run (`make ui` serves it)"), tuple(rows))
+
+
 def curves(experiments: Sequence[Experiment]) -> list[Picture]:
     """Draw each curve of all experiments in one figure, and write it for print too."""
     pictures = []
@@ -169,6 +198,7 @@ def build(experiments: Sequence[Experiment]) -> Page:
         Chapter("Scores on test, by recording, with 95 % intervals", tuple(scores)),
         Chapter("Curves", tuple(curves(experiments)) or (Text("No history yet."),)),
         Chapter("Parameters that differ", (parameter_table(experiments),)),
+        Chapter("Commits and MLflow runs", (place_table(experiments),)),
     )
     warning = (
         "Experiments of this project beside one another. Scores compare only where data, split "
@@ -184,7 +214,10 @@ def _git(*words: str) -> str | None:
 
 def main(names: Sequence[str]) -> None:
     """Write the page and say where."""
-    write_text(TARGET / "index.html", to_html(build(all_experiments(names))))
+    experiments = all_experiments(names)
+    if not experiments:
+        raise Refusal("no experiment has results yet: `make repro`, or `make exp NAME=...`")
+    write_text(TARGET / "index.html", to_html(build(experiments)))
     print(f"{(TARGET / 'index.html').absolute().as_uri()}")
 
 

@@ -193,7 +193,32 @@ def test_a_sweep_over_seeds_goes_on_where_it_stopped_and_reports_mean_and_spread
     page = (repository / ".state/compare/index.html").read_text()
     assert "0.700 ± 0.141 (n = 2)" in page
     row = page[page.index("common.seed</th>") :].split("</tr>")[0]
-    assert re.findall(r">(\d)</td>", row) == ["1", "1", "3"]
+    assert re.findall(r">(\d)</td>", row) == ["1", "3"]
+    commits = page[page.index("Commits and MLflow runs</h2>") :]
+    for name in (f"{base}-seed1", f"{base}-seed3"):
+        ref = subprocess.run(
+            ["git", "for-each-ref", "--format=%(objectname)", f"refs/exps/**/{name}"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        assert re.search(rf"{name}</th><td[^>]*>{ref[:7]}", commits)
+
+
+def test_the_committed_run_stands_beside_an_experiment_that_is_in_the_workspace(
+    repository: Path,
+) -> None:
+    subprocess.run(["dvc", "repro", "-q"], check=True)
+    subprocess.run(["git", "add", "-A"], check=True)
+    subprocess.run(["git", "commit", "-q", "-m", "A finished run"], check=True)
+    words = ["dvc", "exp", "run", "-q", "-n", "higher", "-S", "optimization.lr=[0.5]"]
+    subprocess.run(words, check=True)
+    assert json.loads((repository / "reports/evaluate/metrics.json").read_text())
+    compare.main([])
+    page = (repository / ".state/compare/index.html").read_text()
+    rows = re.findall(r'<th scope="row">([^<]+)</th><td[^>]*>([^<]*)', page)
+    names = [name for name, _ in rows]
+    assert (names.count("HEAD"), names.count("higher"), names.count("workspace")) == (2, 2, 0)
+    differing = page[page.index("Parameters that differ</h2>") :]
+    assert re.search(r"optimization.lr</th><td[^>]*>\[0.001\]</td><td[^>]*>\[0.5\]", differing)
 
 
 def test_without_an_identity_git_is_told_what_to_set(project: Path) -> None:

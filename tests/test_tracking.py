@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from ecg_core import tracking
+from ecg_core import mlflow_names, tracking
+from ecg_core.dotted import flatten
+from ecg_core.params import read_yaml
 
 ROOT = Path(__file__).parents[1]
 PARAMS = """\
@@ -106,6 +108,11 @@ def test_an_interrupted_stage_goes_on_in_its_run_and_its_curves_are_whole(projec
     assert tags["device"] == "cpu"
     parent = rows(project, "select run_uuid from runs where name != 'pretrain'")[0][0]
     assert tags["mlflow.parentRunId"] == parent
+    (page,) = rows(project, "select experiment_id from experiments where name = 'ecg-test'")[0]
+    known = flatten(read_yaml(project / "params.yaml"))
+    address = mlflow_names.run_address("any name with the same parameters", known)
+    assert address == f"http://127.0.0.1:5000/#/experiments/{page}/runs/{parent}"
+    assert mlflow_names.run_address("no-git", {**known, "optimization.max_epoch": 4}) is None
     final = rows(project, f"select key, value from metrics where run_uuid = '{parent}'")
     assert final == [("pretrain.loss", 2.5)]
     kept = sorted(file.name for file in (project / "mlartifacts").rglob("*") if file.is_file())
@@ -125,6 +132,27 @@ def test_sync_logs_reports_of_stages_that_did_not_run_unless_other_parameters_ma
     assert "pretrain: complete" in sync(project)
     assert rows(project, "select count(*) from runs") == [(2,)]
     assert rows(project, "select count(*) from metrics where key = 'accuracy'") == [(3,)]
+
+
+def test_ten_thousand_values_go_in_calls_of_at_most_a_thousand(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    from ecg_core import mlflow_writer
+
+    sizes: list[int] = []
+    log_batch = MlflowClient.log_batch
+
+    def counted(client: MlflowClient, run_id: str, *, metrics: Any = (), **others: Any) -> None:
+        sizes.append(len(metrics))
+        log_batch(client, run_id, metrics=metrics, **others)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counted)
+    write_reports(project, epochs=5000)  # of two values
+    mlflow_writer.sync()
+    assert [size for size in sizes if size] == [1000] * 10 + [1]  # and the final one's
+    assert rows(project, "select count(*) from metrics") == [(10_001,)]
 
 
 def test_a_server_that_is_down_is_said_once_and_the_stage_goes_on(
