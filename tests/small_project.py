@@ -6,11 +6,12 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch._dynamo  # noqa: F401 an optimizer's first step imports it: here once for all forks
 from ruamel.yaml import YAML
 
 from ecg_core.classes import CLASSES
@@ -94,11 +95,13 @@ def make_project(folder: Path, changes: dict[str, object], n_recordings: int = 2
 class StageProcess:
     """A stage in a forked process: it need not import torch again, and can be killed."""
 
-    def __init__(self, folder: Path, stage: str) -> None:
+    def __init__(
+        self, folder: Path, stage: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.messages = folder / f"{stage}.stderr"
         module = importlib.import_module(f"stages.{stage}")
         self.process = multiprocessing.get_context("fork").Process(
-            target=_run_main, args=(folder, module.main, self.messages)
+            target=_run_main, args=(folder, module.main, self.messages, environment or {})
         )
         self.process.start()
 
@@ -122,9 +125,12 @@ class StageProcess:
         return self.messages.read_text()
 
 
-def _run_main(folder: Path, main: Callable[[], None], messages: Path) -> None:
+def _run_main(
+    folder: Path, main: Callable[[], None], messages: Path, environment: Mapping[str, str]
+) -> None:
     """Do what `python -m stages.NAME` does, in a folder, with its messages in a file."""
     os.chdir(folder)
+    os.environ.update(environment)
     os.environ["DVC_ROOT"] = str(folder)
     with messages.open("w") as file:
         sys.stderr = file
