@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help env git repro test estimate exp params diff compare page mlflow-sync ui forget clean
+.PHONY: help env git repro test estimate exp params diff compare page figure mlflow-sync ui forget clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,9 @@ compare: git env ## experiments side by side on one page: curves, scores, parame
 
 page: git env ## the report page with this machine, versions and commit added (.state/report/index.html)
 	@python -m experiments.view
+
+figure: env ## the figure at the top of README.md, from reports/evaluate/metrics.json (docs/demo.png)
+	@python -m experiments.view figure
 
 mlflow-sync: env ## log to MLflow from the reports what it does not have yet
 	@python -m ecg_core.mlflow_writer sync

@@ -1,8 +1,10 @@
 """The report page with what no DVC output may hold: the machine, the versions, the commit.
 
 `make page` writes .state/report/index.html; reports/index.html is the same without that chapter.
+`make figure` draws README.md's figure of the demo's result from the committed metrics.
 """
 
+import json
 import os
 import platform
 import subprocess
@@ -11,13 +13,16 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from ecg_core.outputs import write_text
+from ecg_core.evaluation_figures import six_scores
+from ecg_core.figures import figure_bytes
+from ecg_core.outputs import write_bytes, write_text
 from ecg_core.refusal import Refusal
 from ecg_core.report_content import EVALUATION, build_page
 from ecg_core.report_inputs import read_inputs
 from ecg_core.report_page import Chapter, Table, to_html
 
 PROCESSOR = Path(__file__).parents[1] / ".ci" / "processor"
+DEMO = Path("docs/demo.png")
 TARGET = Path(".state/report/index.html")
 FIGURES = ("report", EVALUATION)
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "dvc", "mlflow")
@@ -44,7 +49,17 @@ def _output(*words: str) -> str:
     return answer.stdout.strip() or "unknown"
 
 
-def main() -> None:
+def draw_demo() -> None:
+    """Draw the scores of reports/evaluate/metrics.json and say where."""
+    metrics = Path("reports/evaluate/metrics.json")
+    if not metrics.is_file():
+        raise Refusal(f"{metrics}: expected the scores of a run, found none: `make repro`")
+    figure = six_scores(json.loads(metrics.read_text())["evaluate"])
+    write_bytes(DEMO, figure_bytes(figure, "png"))
+    print(DEMO.absolute().as_uri())
+
+
+def write_page() -> None:
     """Write the page and say where."""
     reports = Path("reports")
     figures = [path for folder in FIGURES for path in sorted((reports / folder).glob("*.svg"))]
@@ -60,6 +75,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        draw_demo() if sys.argv[1:] == ["figure"] else write_page()
     except Refusal as refusal:
         sys.exit(f"error: {refusal}")
