@@ -16,6 +16,7 @@ from ecg_core.training import distributed, processes
 from ecg_core.training.cmsc import Contrasted, bring_nothing, cmsc_of_targets
 from ecg_core.training.distributed import Share, sum_shares
 from ecg_core.training.loop import train
+from ecg_core.training.objectives import CriterionParams, PretrainObjective
 from side_by_side import together
 from tests.training.test_loop import Line, Linear, training
 
@@ -63,6 +64,17 @@ def test_a_process_without_a_micro_batch_changes_nothing_of_the_others_cmsc() ->
 
     alone = cmsc_of_targets(vectors(3, 0), TEMPERATURE, EPS, gather=False)
     assert together(2, work) == [pytest.approx(float(alone)), 0.0]
+
+
+def test_one_process_says_that_it_has_nothing_to_gather(caplog: pytest.LogCaptureFixture) -> None:
+    criterion = read_section("criterion", CriterionParams, PARAMS)
+    caplog.set_level("INFO")
+    for gather in (False, True):
+        gathering = criterion.model_copy(update={"gather": gather})
+        PretrainObjective(lambda *_: None, lambda update: 1.0, gathering)
+    assert [record.message for record in caplog.records] == [
+        "criterion.gather: there is one process; CMSC stays within a micro-batch"
+    ]
 
 
 def test_a_gradient_that_one_process_has_counts_and_one_that_none_has_stays_none(

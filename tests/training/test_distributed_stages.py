@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from side_by_side import run_pair, start_pair
-from small_project import StageProcess, copy_project, make_project, run_stage
+from small_project import StageProcess, copy_project, make_project, run_stage, write_params
 
 # three micro-batches: in epoch 1 updates of two and of one, in which a process has none; after it
 # updates of three, of which the first process has two
@@ -80,6 +80,20 @@ def test_two_processes_make_the_model_of_one(alone: Path, pair: Path, stage: str
     told = [pd.read_csv(folder / "reports" / stage / "history.csv") for folder in (alone, pair)]
     pd.testing.assert_frame_equal(*told, rtol=1e-4)
     assert len(told[0]) == 3
+
+
+def test_gathering_goes_through_turns_without_a_micro_batch_and_has_more_to_compare(
+    pair: Path, tmp_path: Path
+) -> None:
+    folder = copy_project(pair, tmp_path / "project")
+    write_params(folder, {**CHANGES, "criterion.gather": True})
+    done = run_pair(folder, tmp_path / "other", "pretrain")
+    assert [process.returncode for process in done] == [0, 0], done[0].stderr + done[1].stderr
+    within, over = (
+        pd.read_csv(one / "reports/pretrain/history.csv")["loss_cmsc"] for one in (pair, folder)
+    )
+    # chance is log2 of the candidates: 4 pairs of a micro-batch, or 8 of the two side by side
+    assert (over - within > 0.5).all()
 
 
 def test_two_killed_processes_go_on_and_end_with_the_very_same_files(
