@@ -62,10 +62,14 @@ class BatchFeed:
         return updates_of_epoch(len(self.members), per_update, seed, epoch, self.use)
 
     def load(self, batches: Iterable[int], epoch: int) -> Iterator[Batch]:
-        """Load these micro-batches in their order."""
+        """Load these micro-batches in their order; refuse a store that can no longer be read."""
 
         def read(batch: int) -> Batch:
-            return self.reader.read(self.members[batch], epoch)
+            try:
+                return self.reader.read(self.members[batch], epoch)
+            except OSError as error:
+                place, found = error.filename or self.reader.store.folder, error.strerror or error
+                raise Refusal(f"{place}: expected to read segments, found: {found}") from None
 
         return prefetch(read, batches, self.workers)
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import torch
 from pydantic import Field
 
-from ecg_core.outputs import CannotWrite, flush_to_disk, whole, write_json
+from ecg_core.outputs import CannotWrite, flush_to_disk, whole, write_bytes, write_json
 from ecg_core.params import Section, read_yaml
 from ecg_core.refusal import Refusal
 
@@ -151,7 +151,10 @@ class StateFolder:
         """Remember that the run's outputs were written at this length."""
         for path in self._states():
             if self._position(path) == (epoch, 0):
-                self._finished_mark(path).touch()
+                try:
+                    write_bytes(self._finished_mark(path), b"")
+                except CannotWrite as refusal:  # then a forced run goes on from here, to this end
+                    log.warning("%s", refusal)
 
     def forget_if_finished(self, epoch: int) -> None:
         """Start anew where a finished run of this very length is asked for again.
