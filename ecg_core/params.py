@@ -1,6 +1,8 @@
 """Read a section of params.yaml into a frozen model, or refuse it by key, expected and found."""
 
+import copy
 import difflib
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,14 +38,20 @@ def read_yaml(path: Path = PARAMS_FILE) -> dict[str, Any]:
     if not path.is_file():
         raise BadParams(f"{path}: expected a file, found none (is this the project's folder?)")
     try:
-        tree = YAML(typ="safe", pure=True).load(path)
+        tree = _parse(path.read_bytes())
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise BadParams(f"{path}{line}: expected YAML, found: {error.problem}") from error
     if not isinstance(tree, dict):
         raise BadParams(f"{path}: expected sections, found {type(tree).__name__}")
-    return tree
+    return copy.deepcopy(tree)
+
+
+@functools.lru_cache(maxsize=4)
+def _parse(content: bytes) -> Any:
+    """Parse YAML, the same content once: a stage reads ten sections of one file."""
+    return YAML(typ="safe", pure=True).load(content)
 
 
 def read_section(name: str, model: type[SectionT], path: Path = PARAMS_FILE) -> SectionT:

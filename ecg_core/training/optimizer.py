@@ -36,7 +36,8 @@ class Adam:
 
     p -= lr wd p;  p -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps). method.md 5.4. torch
     adds eps to the corrected root: with eps / sqrt(1 - b2^t) in its place both are the same. t
-    counts a parameter's own steps: one that rested at first begins with 1.
+    counts a parameter's own steps: one that rested at first begins with 1. torch's kernel is called
+    by itself: around it torch.optim imports the compiler, which takes as long as torch.
     """
 
     def __init__(
@@ -48,30 +49,44 @@ class Adam:
     ) -> None:
         self.parameters = list(parameters)
         self.steps = [0] * len(self.parameters)
+        self.moments: list[list[Tensor]] = [[] for _ in self.parameters]
+        """m and v of every parameter that has taken a step."""
+        self.betas = betas
         self.eps = eps
-        self.beta2 = betas[1]
-        self.torch_adam = torch.optim.AdamW(
-            self.parameters, lr=0.0, betas=betas, eps=eps, weight_decay=weight_decay, fused=True
-        )
-        self._settings = {**self.torch_adam.param_groups[0], "params": []}
+        self.weight_decay = weight_decay
 
     def step(self, lr: float) -> None:
         """Update every parameter that has a gradient."""
-        by_steps: dict[int, list[nn.Parameter]] = {}
+        by_steps: dict[int, list[int]] = {}
         for number, parameter in enumerate(self.parameters):
             if parameter.grad is not None:
                 self.steps[number] += 1
-                by_steps.setdefault(self.steps[number], []).append(parameter)
-        self.torch_adam.param_groups = [
-            {
-                **self._settings,
-                "params": parameters,
-                "lr": lr,
-                "eps": self.eps / (1 - self.beta2**steps) ** 0.5,
-            }
-            for steps, parameters in by_steps.items()
-        ]
-        self.torch_adam.step()
+                by_steps.setdefault(self.steps[number], []).append(number)
+                if not self.moments[number]:
+                    self.moments[number] = [torch.zeros_like(parameter) for _ in range(2)]
+        with torch.no_grad():
+            for steps, numbers in by_steps.items():
+                self._step(steps, numbers, lr)
+
+    def _step(self, steps: int, numbers: list[int], lr: float) -> None:
+        """Update parameters, given by their numbers, that all take their step number `steps`."""
+        parameters: list[Tensor] = [self.parameters[number] for number in numbers]
+        count = torch.tensor(float(steps), device=parameters[0].device)
+        torch._fused_adamw_(
+            parameters,
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [self.moments[number][0] for number in numbers],
+            [self.moments[number][1] for number in numbers],
+            [],
+            [count] * len(numbers),
+            lr=lr,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            weight_decay=self.weight_decay,
+            eps=self.eps / (1 - self.betas[1] ** steps) ** 0.5,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -80,16 +95,15 @@ class Adam:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next step depends on."""
-        moments = [dict(self.torch_adam.state[parameter]) for parameter in self.parameters]
-        return {"steps": list(self.steps), "moments": moments}
+        return {"steps": list(self.steps), "moments": [list(pair) for pair in self.moments]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.steps = list(state["steps"])
-        for parameter, moments in zip(self.parameters, state["moments"], strict=True):
-            if moments:
-                own = {name: value.to(parameter.device) for name, value in moments.items()}
-                self.torch_adam.state[parameter] = own
+        self.moments = [
+            [moment.to(parameter.device) for moment in pair]
+            for parameter, pair in zip(self.parameters, state["moments"], strict=True)
+        ]
 
 
 def adam(parameters: Iterable[nn.Parameter], params: OptimizerParams) -> Adam:
