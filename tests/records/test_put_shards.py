@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -16,6 +19,7 @@ from ecg_core.refusal import Refusal
 from ecg_core.segments import open_segments
 from tests.records.examples import GEORGIA, params, signal, sums_of, write_record
 
+ROOT = Path(__file__).parents[2]
 LENGTHS = [5000, 2600, 20_100, 2500, 7499]
 """Samples of the recordings: 2, 1, 8, 1, 2 segments; shards of 3 cut the third into four."""
 SEGMENT = 12 * 2500 * 2
@@ -150,6 +154,36 @@ def test_a_run_that_stopped_puts_only_the_shards_that_are_missing(tmp_path, monk
     assert _content(tmp_path / "away") == signals
     assert len(again) == 3
     assert not set(again) & set(done)
+
+
+_PROGRAM = """
+import sys
+from pathlib import Path
+from ecg_core.manifest import read_manifest
+from ecg_core.records.preprocess import build_segments
+from tests.records.examples import params
+here = Path(sys.argv[1])
+given = params(workers=2, segments_url=f"file://{here}/away", segments_per_shard=1)
+build_segments(read_manifest(here / "manifest.csv"), here / "raw", here / "segments",
+               here / "state", given)
+"""
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_index(tmp_path):
+    changes = {"segments_url": f"file://{tmp_path}/away", "segments_per_shard": 1, "workers": 2}
+    whole = _content(_build(tmp_path, **changes))
+    signals = _content(tmp_path / "away")
+    shutil.rmtree(tmp_path / "segments")
+    shutil.rmtree(tmp_path / "away")
+    command = [sys.executable, "-c", _PROGRAM, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list((tmp_path / "state").glob("done/*")):
+            pass
+        process.kill()
+    if (tmp_path / "state").exists():
+        assert not (tmp_path / "segments").exists()
+    assert _content(_build(tmp_path, **changes)) == whole
+    assert _content(tmp_path / "away") == signals
 
 
 def test_a_shard_that_is_there_already_is_not_put_again(tmp_path):
