@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the update under way ends and the state is saved before the process does."""
+"""SIGTERM and Ctrl-C: the update under way is given up and the state before it saved."""
 
 import signal
 from collections.abc import Iterator

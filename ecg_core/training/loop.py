@@ -196,8 +196,8 @@ def _resume(run: Training) -> Progress:
         return Progress()
     if (before := state.pop("processes")) != n_processes():
         log.warning(
-            "the state is of %d processes, now there are %d: the same mathematics, other last "
-            "digits",
+            "the state is of %d processes, now there are %d: the same mathematics (but for "
+            "criterion.gather), other last digits",
             before,
             n_processes(),
         )

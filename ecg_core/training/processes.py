@@ -64,7 +64,7 @@ def join(
             f"found {wanted}"
         )
     if max(wanted, micro_batches) > 1:
-        enough = "; more than micro-batches are no use" if wanted > processes else ""
+        enough = "; more than micro-batches would idle" if wanted > processes else ""
         _tell(micro_batches, processes, f"{world.processes}, {gpus} GPUs{enough}")
     if processes > 1:
         raise SystemExit(_run(stage, processes))

@@ -144,7 +144,7 @@ def common() -> CommonParams:
         ("auto", 2, 4, 2, "4 micro-batches an update, on 2 processes (auto, 2 GPUs), 2 in turn"),
         ("auto", 8, 1, None, "1 micro-batch an update, on 1 process"),
         (2, 0, 3, 2, "3 micro-batches an update, on 2 processes (2, 0 GPUs), 2 in turn"),
-        (5, 0, 2, 2, "on 2 processes (5, 0 GPUs; more than micro-batches are no use), 1 in turn"),
+        (5, 0, 2, 2, "on 2 processes (5, 0 GPUs; more than micro-batches would idle), 1 in turn"),
     ],
 )
 def test_as_many_processes_are_started_as_have_something_to_do_and_it_is_said(
