@@ -60,6 +60,8 @@ STATES = 3
 """Saved states of a training at once: the last two, and one being written."""
 OUTPUTS = 5
 """Models among the outputs: pretrained; finetuned, chosen and best by each rule; identify's."""
+QUIET = 0.7
+"""Share of its threads' time below which a process is called disturbed."""
 DEVICES = (1, 2, 4, 8)
 GIGA = 1e9
 
@@ -117,6 +119,8 @@ class Measured:
     """Memory before the model is made: the interpreter and its libraries; 0 on a GPU."""
     parameters: int
     learning: int
+    share: float
+    """Of its threads' time, what the processor gave this process; 1 where a GPU does the work."""
 
 
 def read_configuration(overlays: str) -> Configuration:
@@ -226,9 +230,9 @@ def measure_pretraining(config: Configuration, rows: int, steps: int) -> Measure
     objective = PretrainObjective(forward, config.model.temperature, config.criterion)
     optimizer = adam(model.parameters(), config.optimizer)
     model.train()
-    micro, update = timed(objective, optimizer, noise(rows, config).to(device), steps)
+    micro, update, share = timed(objective, optimizer, noise(rows, config).to(device), steps)
     size = sum(parameter.numel() for parameter in model.parameters())
-    return Measured(rows, micro, update, 0.0, peak_memory(), start, size, size)
+    return Measured(rows, micro, update, 0.0, peak_memory(), start, size, size, share)
 
 
 def measure_finetuning(config: Configuration, rows: int, steps: int) -> Measured:
@@ -243,18 +247,22 @@ def measure_finetuning(config: Configuration, rows: int, steps: int) -> Measured
     optimizer = Adam(model.learning(), tune.adam_betas, tune.adam_eps, tune.weight_decay)
     batch = noise(rows, config).to(device)
     model.train()
-    micro, update = timed(objective, optimizer, batch, steps)
+    micro, update, share = timed(objective, optimizer, batch, steps)
     seconds = seconds_of(lambda: predict(model, [batch]))
     size = sum(parameter.numel() for parameter in model.parameters())
     learning = sum(parameter.numel() for parameter in model.learning())
-    return Measured(rows, micro, update, seconds, peak_memory(), start, size, learning)
+    return Measured(rows, micro, update, seconds, peak_memory(), start, size, learning, share)
 
 
 def timed(
     objective: Callable[[Batch, int, int], MicroResult], optimizer: Adam, batch: Batch, steps: int
-) -> tuple[float, float]:
-    """Return the seconds of a micro-batch and of an update, means after a step to warm up."""
+) -> tuple[float, float, float]:
+    """Return the seconds of a micro-batch and of an update, means after a step to warm up.
+
+    The third is what share of its threads' time the process had.
+    """
     seconds = []
+    processor, clock = time.process_time(), time.perf_counter()
     for number in range(1 + steps):
         optimizer.zero_grad()
         result: list[MicroResult] = []
@@ -269,7 +277,9 @@ def timed(
 
         seconds.append((seconds_of(micro), seconds_of(update)))
     means = np.mean(seconds[1:], axis=0)
-    return float(means[0]), float(means[1])
+    threads = (time.perf_counter() - clock) * torch.get_num_threads()
+    share = 1.0 if torch.cuda.is_available() else (time.process_time() - processor) / threads
+    return float(means[0]), float(means[1]), share
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -366,13 +376,18 @@ def report(config: Configuration, work: Work, pre: Measured, fine: Measured, raw
     outputs = OUTPUTS * 4 * pre.parameters
     states = STATES * (state_bytes(pre) + 2 * state_bytes(fine))
     gib = 2**30
+    share = min(pre.share, fine.share)
+    busy = f"""
+  BUSY: the steps had {share:.0%} of their threads' time: the hours below are too many, measure
+  again on a quiet machine
+"""
     return f"""
 ## {config.name}
 
 measured
   pretraining, {pre.rows // 2} pairs: {pre.micro_seconds:.2f} s a micro-batch, {pre.update_seconds:.2f} s an update, peak {pre.peak_bytes / gib:.2f} GiB
   finetuning, {fine.rows} segments: {fine.micro_seconds:.2f} s a micro-batch, {fine.update_seconds:.2f} s an update, {fine.forward_seconds:.2f} s to score, peak {fine.peak_bytes / gib:.2f} GiB
-
+{busy if share < QUIET else ""}
 calculated
   work       {work.recordings:,} recordings, {work.segments:,} segments, {work.pairs:,} pairs to pretrain on
              {config.limits.max_epoch} epochs of {work.micro_batches:,} micro-batches of {config.dataset.batch_size} pairs: {work.updates:,} updates

@@ -87,6 +87,7 @@ MEASURED = Measured(
     start_bytes=GIB // 2,
     parameters=GIB // 8,
     learning=GIB // 16,
+    share=0.9,
 )
 
 
@@ -111,6 +112,12 @@ def test_disk_is_what_the_store_holds(config):
     ten_seconds = 88_253 - 516 - 74 + 21_799
     raw = 24 * (ten_seconds * 5000 + 516 * 115_174 + 74 * 462_600)
     assert estimate.raw_bytes(lengths) == pytest.approx(raw)
+
+
+def test_a_busy_machine_is_named_where_the_hours_stand(config):
+    busy = dataclasses.replace(MEASURED, share=0.4)
+    assert "BUSY" not in estimate.report(config, WORK, MEASURED, MEASURED, 1.0)
+    assert "BUSY: the steps had 40%" in estimate.report(config, WORK, MEASURED, busy, 1.0)
 
 
 def test_the_published_numbers_add_up_to_the_challenge_s():
