@@ -211,7 +211,14 @@ def test_the_committed_run_stands_beside_an_experiment_that_is_in_the_workspace(
     subprocess.run(["git", "commit", "-q", "-m", "A finished run"], check=True)
     words = ["dvc", "exp", "run", "-q", "-n", "higher", "-S", "optimization.lr=[0.5]"]
     subprocess.run(words, check=True)
-    assert json.loads((repository / "reports/evaluate/metrics.json").read_text())
+    shown, differences = (
+        subprocess.run(["dvc", *words], capture_output=True, text=True, check=True).stdout
+        for words in (["exp", "show", "--csv"], ["metrics", "diff", "--json"])
+    )
+    assert [line.split(",")[0] for line in shown.splitlines()[-1:]] == ["higher"]
+    (changed,) = json.loads(differences).values()
+    found = changed["evaluate.recording.cinc_fixed"]
+    assert (found["old"], found["new"]) == pytest.approx((0.101, 0.6))
     compare.main([])
     page = (repository / ".state/compare/index.html").read_text()
     rows = re.findall(r'<th scope="row">([^<]+)</th><td[^>]*>([^<]*)', page)
