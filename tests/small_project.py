@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch._dynamo  # noqa: F401 an optimizer's first step imports it: here once for all forks
 from ruamel.yaml import YAML
 
 from ecg_core.classes import CLASSES
