@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ecg_core.classes import CLASSES
-from ecg_core.outputs import write_csv
+from ecg_core.outputs import read_table, write_csv
 from ecg_core.refusal import Refusal
 
 MANIFEST_COLUMNS = {
@@ -107,12 +107,7 @@ def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
 
 def read_manifest(path: Path) -> pd.DataFrame:
     """Return a manifest, one row a kept record; raise BadManifest when it is none."""
-    if not path.is_file():
-        raise BadManifest(f"{path}: expected a manifest, found none; run python -m stages.manifest")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if list(table.columns) != list(MANIFEST_COLUMNS):
-        expected = ", ".join(MANIFEST_COLUMNS)
-        raise BadManifest(f"{path}: expected columns {expected}, found {', '.join(table.columns)}")
+    table = read_table(path, MANIFEST_COLUMNS, "manifest", BadManifest)
     for column, kind in MANIFEST_COLUMNS.items():
         if kind != "str":
             numbers = pd.to_numeric(table[column].replace("", None))

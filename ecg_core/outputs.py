@@ -1,8 +1,8 @@
-"""Write an output whole or not at all: beside its place first, then renamed."""
+"""Write an output whole or not at all: beside its place first, then renamed. Read it back checked."""
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -62,3 +62,18 @@ def write_json(path: Path, values: Mapping[str, object]) -> None:
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a CSV file without row numbers whole or not at all, with the same bytes everywhere."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def read_table(
+    path: Path, columns: Collection[str], stage: str, bad: type[Refusal]
+) -> pd.DataFrame:
+    """Return a stage's CSV file as texts; raise `bad` where it is missing or has other columns."""
+    if not path.is_file():
+        raise bad(
+            f"{path}: expected the table of {stage}, found none; run python -m stages.{stage}"
+        )
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if list(table.columns) != list(columns):
+        found = ", ".join(table.columns)
+        raise bad(f"{path}: expected columns {', '.join(columns)}, found {found}")
+    return table

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ecg_core.outputs import write_csv
+from ecg_core.outputs import read_table, write_csv
 from ecg_core.refusal import Refusal
 
 SPLIT_COLUMNS = ("source", "record_id", "segment", "patient", "pretrain", "finetune", "identify")
@@ -20,12 +20,7 @@ class BadSplit(Refusal):
 
 def read_split(path: Path) -> pd.DataFrame:
     """Return a split, one row a segment; raise BadSplit when the file is none."""
-    if not path.is_file():
-        raise BadSplit(f"{path}: expected a split, found none; run python -m stages.split")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if list(table.columns) != list(SPLIT_COLUMNS):
-        expected = ", ".join(SPLIT_COLUMNS)
-        raise BadSplit(f"{path}: expected columns {expected}, found {', '.join(table.columns)}")
+    table = read_table(path, SPLIT_COLUMNS, "split", BadSplit)
     return table.astype({"segment": "int64", "pretrain": "int64"})
 
 
