@@ -1,4 +1,4 @@
-"""Write an output whole or not at all: beside its place first, then renamed. Read it back checked."""
+"""Write an output whole or not at all: beside its place first, then renamed. Read one checked."""
 
 import json
 import os
