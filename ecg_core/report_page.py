@@ -171,10 +171,16 @@ def _block_html(block: Block) -> str:
 def _row_html(columns: tuple[str, ...], row: tuple[str, ...]) -> str:
     """Return a row whose cells know their column, for a screen too narrow for a table."""
     cells = "".join(
-        f'<td data-of="{html.escape(name, quote=True)}">{html.escape(cell)}</td>'
+        f'<td data-of="{html.escape(name, quote=True)}">{_cell_html(cell)}</td>'
         for name, cell in zip(columns[1:], row[1:], strict=True)
     )
     return f'<tr><th scope="row">{html.escape(row[0])}</th>{cells}</tr>'
+
+
+def _cell_html(cell: str) -> str:
+    """Return a cell's text, which leads to a page where it is the address of one."""
+    text = html.escape(cell, quote=True)
+    return f'<a href="{text}">{text}</a>' if re.fullmatch(r"https?://\S+", cell) else text
 
 
 def _inline(name: str, caption: str, svg: str) -> str:

@@ -172,7 +172,7 @@ def place_table(experiments: Sequence[Experiment]) -> Table:
         commit = _git("rev-parse", "--short", refs.get(name, COMMITTED)) or NONE
         base = commit.strip() if in_git else f"{commit.strip()} and what `git diff` shows"
         rows.append((name, base, run_address(name, experiment.params) or NONE))
-    return Table(("experiment", "git commit", "MLflow run (`make ui` serves it)"), tuple(rows))
+    return Table(("experiment", "git commit", "MLflow run (make ui serves it)"), tuple(rows))
 
 
 def curves(experiments: Sequence[Experiment]) -> list[Picture]:

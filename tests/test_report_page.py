@@ -81,6 +81,17 @@ def test_text_is_escaped_and_scripts_are_none() -> None:
     assert "@import" not in page
 
 
+def test_an_address_in_a_table_is_a_link_and_nothing_else_is() -> None:
+    rows = (
+        ("a", "http://127.0.0.1:5000/#/runs/1"),
+        ("b", "see http://x.org"),
+        ("c", "javascript:x"),
+    )
+    page = to_html(Page("t", "w", (Chapter("c", (Table(("name", "value"), rows),)),)))
+    outside = [link for link in read(page).links if not link.startswith(("#", "data:"))]
+    assert outside == ["http://127.0.0.1:5000/#/runs/1"]
+
+
 def test_a_drawing_takes_the_pages_width_and_says_what_it_shows() -> None:
     page = to_html(PAGE)
     assert 'width="10pt"' not in page
