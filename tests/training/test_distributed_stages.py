@@ -156,7 +156,7 @@ def launched(alone: Path) -> Path:
     """A project whose stages start two processes themselves."""
     return make_project(
         alone.parent / "launched",
-        {**CHANGES, "distributed_training.processes": 2, "optimization.max_epoch": 40},
+        {**CHANGES, "distributed_training.processes": 2, "optimization.max_epoch": 4000},
     )
 
 
