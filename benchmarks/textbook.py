@@ -1,9 +1,9 @@
-"""The step as one would write it first, in plain torch and fp32: what the pipeline's is timed against.
+"""The step as one would write it first, plain torch in fp32: what the pipeline's is timed against.
 
 The same mathematics as `ecg_core.models` (base configuration: dropout 0.1, GELU, post-norm), with
-`F.dropout`, `scaled_dot_product_attention(dropout_p=...)`, negatives picked from a similarity matrix
-and fused AdamW. It imports nothing of the pipeline and is not to be touched again: a ratio against
-it means the same in every version.
+`F.dropout`, `scaled_dot_product_attention(dropout_p=...)`, negatives picked from a similarity
+matrix and fused AdamW. It imports nothing of the pipeline and is not to be touched again: a ratio
+against it means the same in every version.
 """
 
 from dataclasses import dataclass

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ecg_core.models.recomputed import Recomputed
+
 ConvLayer = tuple[int, int, int]
 """Channels, kernel, stride of one convolution."""
 
@@ -32,7 +34,7 @@ class ChannelsLast(nn.Module):
         return norm
 
 
-class ConvFeatures(nn.Module):
+class ConvFeatures(Recomputed):
     """Four convolutions with exact GELU; all leads are the first one's input channels.
 
     `default` normalises the first block alone, each channel over time (GroupNorm with as many

@@ -6,10 +6,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ecg_core.models.recomputed import Recomputed
+
 Frames = Float[Tensor, "batch frame channel"]
 
 
-class PositionalConv(nn.Module):
+class PositionalConv(Recomputed):
     """A grouped convolution over frames, weight-normalised per kernel tap. method.md 2.3."""
 
     products: torch.dtype = torch.float32

@@ -45,10 +45,13 @@ def product(a: Float[Tensor, "... n k"], b: Float[Tensor, "... k m"]) -> Float[T
 
 
 def product_of_rows(
-    a: Float[Tensor, "n k"], b: Float[Tensor, "m k"], bias: Float[Tensor, " m"] | None
+    a: Float[Tensor, "n k"], b: Float[Tensor, "m k"], bias: Float[Tensor, " m"] | None = None
 ) -> Float[Tensor, "n m"]:
-    """Return a b^T + bias of fp32 numbers on a CPU."""
-    if not cpu_prefers_convolution():
+    """Return a b^T + bias of numbers of one dtype on a CPU; no gradients where bf16 is emulated."""
+    if is_emulated(a):
+        wide = None if bias is None else bias.float()
+        return product_of_rows(a.float(), b.float(), wide).to(a.dtype)
+    if a.dtype != torch.float32 or not cpu_prefers_convolution():
         return F.linear(a, b, bias)
     # rows are pixels and columns channels, so neither the input nor the output is copied
     pixels = a.view(1, len(a), 1, -1).permute(0, 3, 1, 2)
@@ -63,29 +66,37 @@ def linear(
     dtype: torch.dtype,
 ) -> Float[Tensor, "... out"]:
     """Return x W^T + b with both factors rounded to `dtype`, which the result has too."""
-    x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+    x = x.to(dtype)
     if x.device.type == "cpu" and (is_emulated(x) or cpu_prefers_convolution()):
         rows: Tensor = _Linear.apply(x.flatten(0, -2), weight, bias)
         return rows.view(*x.shape[:-1], -1)
-    return F.linear(x, weight, bias)
+    return F.linear(x, weight.to(dtype), bias.to(dtype))
 
 
 class _Linear(torch.autograd.Function):
-    """A product computed in fp32; of bf16 numbers, which alone are kept for later, rounded."""
+    """Keeps the rounded input and the weight itself, which is rounded again for the gradients."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return product_of_rows(x.float(), weight.float(), bias.float()).to(x.dtype)
+        return product_of_rows(x, weight.to(x.dtype), bias.to(x.dtype))
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        grad = grads[0].contiguous()
-        transposed = weight.T.float().contiguous()
-        to_x = product_of_rows(grad.float(), transposed, None).to(x.dtype)
-        to_bias = grad.sum(0, dtype=torch.float32).to(x.dtype)
-        return to_x, product(grad.T, x), to_bias
+        return linear_gradients(grads[0], x, weight)
+
+
+def linear_gradients(
+    grad: Float[Tensor, "n out"],
+    x: Float[Tensor, "n channel"],
+    weight: Float[Tensor, "out channel"],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of x W^T + b for x, W and b; those of W and b in fp32."""
+    grad = grad.contiguous()
+    to_x = product_of_rows(grad, weight.T.to(x.dtype).contiguous())
+    to_bias = grad.sum(0, dtype=torch.float32).to(x.dtype)
+    return to_x, product(grad.T, x).to(weight.dtype), to_bias.to(weight.dtype)
 
 
 class Linear(nn.Linear):
@@ -93,6 +104,11 @@ class Linear(nn.Linear):
 
     products: torch.dtype = torch.float32
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the product now."""
+        return self.products if self.training else torch.float32
+
     def forward(self, x: Float[Tensor, "... channel"]) -> Float[Tensor, "... out"]:
         """Return x W^T + b."""
-        return linear(x, self.weight, self.bias, self.products if self.training else torch.float32)
+        return linear(x, self.weight, self.bias, self.dtype)

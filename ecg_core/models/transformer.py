@@ -3,16 +3,16 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ecg_core.device import CommonParams
 from ecg_core.models.attention import attention
 from ecg_core.models.dropout import dropout
+from ecg_core.models.inner import gelu_linear
 from ecg_core.models.positions import PositionalConv
 from ecg_core.models.precision import DTYPES, Linear
+from ecg_core.models.recomputed import Recomputed
 
 Frames = Float[Tensor, "batch frame channel"]
 FramePadding = Bool[Tensor, "batch frame"]
@@ -38,6 +38,7 @@ class SelfAttention(nn.Module):
         def split_heads(projected: Tensor) -> Tensor:
             return projected.view(batch, frames, self.heads, -1).transpose(1, 2)
 
+        x = x.to(self.q_proj.dtype)  # once for all three
         attended = attention(
             split_heads(self.q_proj(x)),
             split_heads(self.k_proj(x)),
@@ -49,7 +50,7 @@ class SelfAttention(nn.Module):
         return merged
 
 
-class TransformerLayer(nn.Module):
+class TransformerLayer(Recomputed):
     """Attention and feed-forward, each followed by dropout, the sum, and LayerNorm."""
 
     def __init__(
@@ -74,8 +75,10 @@ class TransformerLayer(nn.Module):
         """Return the next layer's frames."""
         attended = dropout(self.self_attn(x, padding), self.dropout, self.training)
         x = self.self_attn_layer_norm(x + attended)
-        inner = dropout(F.gelu(self.fc1(x)), self.activation_dropout, self.training)
-        x = self.final_layer_norm(x + dropout(self.fc2(inner), self.dropout, self.training))
+        inner = gelu_linear(
+            self.fc1(x), self.fc2, self.activation_dropout if self.training else 0.0
+        )
+        x = self.final_layer_norm(x + dropout(inner, self.dropout, self.training))
         return x
 
 
@@ -102,8 +105,6 @@ class TransformerEncoder(nn.Module):
         self.dropout = dropout
         self.layerdrop = layerdrop
         self.attend_across = attend_across
-        self.checkpoints_activations = False
-        """True keeps a layer's input alone and computes the rest of it again for the gradients."""
         self.layers = nn.ModuleList(
             TransformerLayer(
                 channels, ffn_channels, heads, dropout, attention_dropout, activation_dropout
@@ -128,11 +129,7 @@ class TransformerEncoder(nn.Module):
         for layer in self.layers:
             if self.training and self.layerdrop > 0 and torch.rand(()).item() <= self.layerdrop:
                 continue
-            if self.checkpoints_activations and torch.is_grad_enabled():
-                # torch's generators, which all dropout draws from, are put back for the second time
-                x = checkpoint(layer, x, padding, use_reentrant=False, preserve_rng_state=True)
-            else:
-                x = layer(x, padding)
+            x = layer(x, padding)
         return x.transpose(0, 1) if across_batch else x
 
 
@@ -146,5 +143,5 @@ def set_arithmetic(model: nn.Module, common: CommonParams) -> None:
     for module in model.modules():
         if isinstance(module, Linear | PositionalConv):
             module.products = DTYPES[common.precision]
-        if isinstance(module, TransformerEncoder):
+        if isinstance(module, Recomputed):
             module.checkpoints_activations = common.activation_checkpointing
