@@ -1,8 +1,11 @@
 """Section `common`: where and how exactly the arithmetic is done."""
 
+import ctypes
 import functools
 import logging
 import os
+import platform
+import sys
 from typing import Literal
 
 import torch
@@ -12,6 +15,8 @@ from ecg_core.params import Section
 from ecg_core.refusal import Refusal
 
 log = logging.getLogger(__name__)
+_MMAP_THRESHOLD = -3
+"""M_MMAP_THRESHOLD of glibc's malloc.h."""
 
 
 class CommonParams(Section):
@@ -32,6 +37,15 @@ def cpu_multiplies_bf16() -> bool:
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
+def return_memory_at_once() -> None:
+    """Have glibc give each block above 1 MB back when it is freed, not keep it for later.
+
+    For who asks for little memory: half a GiB less of the base model's holes, a tenth more time.
+    """
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**20)
+
+
 def set_up_device(common: CommonParams) -> torch.device:
     """Fix the number of threads and return the device; refuse cuda where there is none.
 
@@ -50,11 +64,14 @@ def set_up_device(common: CommonParams) -> torch.device:
         )
     torch.backends.cudnn.deterministic = True
     on_gpu = available and common.device != "cpu"
-    if common.precision == "bf16" and not on_gpu and not cpu_multiplies_bf16():
+    emulates = common.precision == "bf16" and not on_gpu and not cpu_multiplies_bf16()
+    if emulates:
         log.info(
             "common.precision: bf16: this processor has no such products; they are computed in "
             "fp32 from rounded numbers: the same arithmetic, no faster than fp32"
         )
+    if emulates or (common.activation_checkpointing and not on_gpu):
+        return_memory_at_once()
     if on_gpu and beside > 1:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     return torch.device("cuda" if on_gpu else "cpu")
