@@ -1,9 +1,9 @@
 """Does bf16 learn what fp32 learns? `python -m benchmarks.precision ARCHIVE`.
 
 ARCHIVE is an unpacked mirror (`<dataset>/<version>/...`), prepared once with `data.resample`.
-Pretrains in fp32 and bf16, everything else equal: the demo model of params.yaml with five seeds, and
-a model of middle width with one, on micro-batches of 8 pairs, one an update. Writes the history of
-every run (`benchmarks/results/precision.csv`), a table (`precision.md`) and a figure. What is
+Pretrains in fp32 and bf16, everything else equal: the demo model of params.yaml with five seeds,
+and a model of middle width with one, on micro-batches of 8 pairs, one an update. Writes the history
+of every run (`benchmarks/results/precision.csv`), a table (`precision.md`) and a figure. What is
 finished is not done again.
 """
 
