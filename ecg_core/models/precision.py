@@ -24,8 +24,8 @@ DTYPES: dict[Literal["fp32", "bf16"], torch.dtype] = {"fp32": torch.float32, "bf
 def cpu_prefers_convolution() -> bool:
     """Return whether oneDNN's 1 x 1 convolution beats the matrix product that torch calls.
 
-    On AVX2 without AVX-512 (AMD Zen 2) by a sixth to a quarter on two threads: `python -m
-    benchmarks.tricks`.
+    On AVX2 without AVX-512 (AMD Zen 2), two threads: a tenth of forward and backward (`python -m
+    benchmarks.tricks`), of which the gradient of the weights, a third, stays as it was.
     """
     return (
         torch.backends.cpu.get_cpu_capability() == "AVX2" and torch.backends.mkldnn.is_available()
