@@ -2,7 +2,7 @@
 
 A bf16 product multiplies numbers rounded to bf16 exactly, adds up in fp32 and rounds the sum. GPUs
 and processors with AMX or AVX512-BF16 do that in hardware. Elsewhere torch's own bf16 product is
-hundreds of times slower than its fp32 one (`python -m benchmarks.tricks`), so there the rounded
+many times slower than its fp32 one (`python -m benchmarks.tricks`), so there the rounded
 numbers are multiplied in fp32: the same arithmetic, up to the order of sums, at the speed of fp32.
 """
 
