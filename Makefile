@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help env git repro test estimate exp params diff compare page figure mlflow-sync ui forget clean
+.PHONY: help env git repro test bench estimate exp params diff compare page figure mlflow-sync ui forget clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ test: env ## ruff, mypy and the tests
 
 estimate: env ## hours, memory and disk of the report's and the paper's full configuration here (two minutes; ARGS="--help")
 	@python -m benchmarks.estimate $(ARGS)
+
+bench: env ## time every part against a textbook version -> benchmarks/results/bench.json (ARGS="--quick")
+	@python -m benchmarks.bench $(ARGS)
 
 exp: git env ## run overlays: NAME="full paper200" SET="-S key=value" SEEDS="1 2 3"; the workspace stays as it is
 	@python -m experiments.run exp --name "$(NAME)" --set "$(SET)" --seeds "$(SEEDS)"

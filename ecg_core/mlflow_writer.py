@@ -221,6 +221,9 @@ def main() -> None:
         os.nice(19)  # training first
         stage, started_ms = sys.argv[1:]
         follow(stage, int(started_ms), sys.stdin)
+        # the stage waits for this: taking mlflow apart module by module would be most of it
+        logging.shutdown()
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ KNOWN: dict[str, str] = {
     r"make mlflow-sync": "test_tracking.py::test_sync_logs_reports_of_stages_that_did_not_run",
     r"make forget": "test_shell.py::test_forget_discards_states_but_not_mlflows_run_ids",
     r"make clean": RUN_HERE,
+    r"make bench": "only parsed: an hour of the full model, kills and all",
     r"make estimate": "only parsed: two minutes of the full model",
     r"python -m benchmarks\.(cost --write|index)": "only parsed: what is timed is no test",
     r"source \.venv/bin/activate": "only parsed: `make env` makes it",
