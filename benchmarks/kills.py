@@ -72,7 +72,7 @@ def undisturbed(folder: Path, stage: str) -> tuple[float, float]:
 
 
 def kill(process: "subprocess.Popen[str]", chance: random.Random) -> str:
-    """Kill a stage with all its processes, or one of those that train; return which."""
+    """Kill a stage with all its processes, or one of those that train, and wait; return which."""
     workers = [
         child
         for child in psutil.Process(process.pid).children(recursive=True)
@@ -80,10 +80,18 @@ def kill(process: "subprocess.Popen[str]", chance: random.Random) -> str:
     ]
     if workers and chance.random() < 0.5:
         worker = chance.choice(workers)
-        worker.kill()  # the others have to notice, and to end by themselves
-        return f"one of {len(workers)} processes"
-    os.killpg(process.pid, signal.SIGKILL)
-    return "all processes" if workers else "the process"
+        worker.kill()
+        whom = f"one of {len(workers)} processes"
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+        whom = "the process and its group"
+    try:
+        process.communicate(timeout=120)  # the others have to notice, and to end by themselves
+    except subprocess.TimeoutExpired:
+        for worker in workers:
+            worker.kill()
+        sys.exit(f"{whom} killed, and not all had ended 120 s later")
+    return whom
 
 
 def disturbed(
@@ -99,7 +107,6 @@ def disturbed(
             said = process.communicate(timeout=delay)[1]
         except subprocess.TimeoutExpired:
             whom = kill(process, chance)
-            said = process.communicate(timeout=120)[1]
         else:
             print(f"  ended before kill {number} with status {process.returncode}: {said[-300:]}")
             return number - 1

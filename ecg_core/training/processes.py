@@ -143,10 +143,13 @@ def _take_part(common: CommonParams, micro_batches: int) -> torch.device:
     if rank > 0:
         logging.getLogger().setLevel(logging.ERROR)
         sys.excepthook = _speak_last
-    elif not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(STARTED_HERE):
+    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    started_here = run_id.startswith(STARTED_HERE)
+    if rank == 0 and not started_here:
         _tell(micro_batches, processes, "torchrun")
     device = set_up_device(common)
-    _end_with(os.getppid())
+    # the starter may have died while this process imported: then its parent is another by now
+    _end_with(int(run_id.rpartition("-")[2]) if started_here else os.getppid())
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=LONGEST_WAIT)
     return device

@@ -453,3 +453,26 @@ def test_a_state_of_another_code_is_not_picked_up(
     assert old.save({"epoch": 1, "updates_in_epoch": 0})
     assert old.load(max_epoch=1) == {"epoch": 1, "updates_in_epoch": 0}
     assert new.load(max_epoch=1) is None
+
+
+@pytest.mark.slow
+def test_processes_whose_starter_is_killed_while_they_import_end_too(project: Path) -> None:
+    two = {"distributed_training.processes": 2, "distributed_training.distributed_world_size": 2}
+    write_params(project, {**LONG, **two})
+    starter = subprocess.Popen(
+        [sys.executable, "-m", "stages.pretrain"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(project), "DVC_ROOT": str(project)},
+        stderr=subprocess.DEVNULL,
+    )
+    started: list[psutil.Process] = []
+    while len(started) < 2:
+        assert starter.poll() is None
+        started = psutil.Process(starter.pid).children()
+        time.sleep(0.01)
+    starter.kill()
+    starter.wait()
+    _, left = psutil.wait_procs(started, timeout=60)
+    for process in left:
+        process.kill()
+    assert left == []
