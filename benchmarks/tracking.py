@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     file = given.json and given.json.absolute()  # the runs change the folder
-    epochs, products, pairs = (20, 150, 1) if given.quick else (590, 50, given.pairs)
+    epochs, products, pairs = (20, 150, 1) if given.quick else (590, 25, given.pairs)
     torch.set_num_threads(2)
     print("logging      wall  stood still  longest call  own processor  writer's   (s)")
     found: dict[bool, list[Cost]] = {False: [], True: []}
