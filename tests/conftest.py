@@ -2,6 +2,10 @@
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("busy machine", deadline=None)  # a test asserts no time
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(autouse=True)

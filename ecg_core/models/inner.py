@@ -42,7 +42,7 @@ class _GeluLinear(torch.autograd.Function):
         h, weight, kept = ctx.saved_tensors  # type: ignore[attr-defined]
         scale: float = ctx.scale  # type: ignore[attr-defined]
         x = _dropped(F.gelu(h), kept, scale)
-        to_x, to_weight, to_bias = linear_gradients(grads[0], x, weight)
+        to_x, to_weight, to_bias = linear_gradients(grads[0], x, weight.to(x.dtype))
         to_h = torch.ops.aten.gelu_backward(_dropped(to_x, kept, scale), h)
         return to_h, to_weight, to_bias, None
 

@@ -24,8 +24,7 @@ DTYPES: dict[Literal["fp32", "bf16"], torch.dtype] = {"fp32": torch.float32, "bf
 def cpu_prefers_convolution() -> bool:
     """Return whether oneDNN's 1 x 1 convolution beats the matrix product that torch calls.
 
-    On AVX2 without AVX-512 (AMD Zen 2), two threads: a tenth of forward and backward (`python -m
-    benchmarks.tricks`), of which the gradient of the weights, a third, stays as it was.
+    On AVX2 without AVX-512 (AMD Zen 2) with two threads by a sixth: `python -m benchmarks.tricks`.
     """
     return (
         torch.backends.cpu.get_cpu_capability() == "AVX2" and torch.backends.mkldnn.is_available()
@@ -44,19 +43,54 @@ def product(a: Float[Tensor, "... n k"], b: Float[Tensor, "... k m"]) -> Float[T
     return a @ b
 
 
+def _is_convolved(a: Tensor) -> bool:
+    return a.dtype == torch.float32 and a.device.type == "cpu" and cpu_prefers_convolution()
+
+
+def _pixels(a: Float[Tensor, "n k"]) -> Float[Tensor, "1 k n 1"]:
+    """Let rows be pixels and columns channels: neither input nor output is copied."""
+    return a.view(1, len(a), 1, -1).permute(0, 3, 1, 2)
+
+
+def _rows(pixels: Float[Tensor, "1 m n 1"]) -> Float[Tensor, "n m"]:
+    return pixels.permute(0, 2, 3, 1).reshape(pixels.shape[2], -1)
+
+
 def product_of_rows(
-    a: Float[Tensor, "n k"], b: Float[Tensor, "m k"], bias: Float[Tensor, " m"] | None = None
+    a: Float[Tensor, "n k"], b: Float[Tensor, "m k"], bias: Float[Tensor, " m"]
 ) -> Float[Tensor, "n m"]:
-    """Return a b^T + bias of numbers of one dtype on a CPU; no gradients where bf16 is emulated."""
+    """Return a b^T + bias of numbers of one dtype; no gradients where bf16 is emulated."""
     if is_emulated(a):
-        wide = None if bias is None else bias.float()
-        return product_of_rows(a.float(), b.float(), wide).to(a.dtype)
-    if a.dtype != torch.float32 or not cpu_prefers_convolution():
+        return product_of_rows(a.float(), b.float(), bias.float()).to(a.dtype)
+    if not _is_convolved(a):
         return F.linear(a, b, bias)
-    # rows are pixels and columns channels, so neither the input nor the output is copied
-    pixels = a.view(1, len(a), 1, -1).permute(0, 3, 1, 2)
-    convolved = F.conv2d(pixels, b[:, :, None, None], bias)
-    return convolved.permute(0, 2, 3, 1).reshape(len(a), -1)
+    return _rows(F.conv2d(_pixels(a), b[:, :, None, None], bias))
+
+
+def linear_gradients(
+    grad: Float[Tensor, "n out"],
+    x: Float[Tensor, "n channel"],
+    weight: Float[Tensor, "out channel"],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of x W^T + b for x, W and b, all of one dtype."""
+    if is_emulated(x):
+        wide = linear_gradients(grad.float(), x.float(), weight.float())
+        return wide[0].to(x.dtype), wide[1].to(x.dtype), wide[2].to(x.dtype)
+    grad = grad.contiguous()
+    if not _is_convolved(x):
+        return grad @ weight, grad.T @ x, grad.sum(0)
+    to_x = _rows(F.conv_transpose2d(_pixels(grad), weight[:, :, None, None]))
+    return to_x, _product_of_columns(grad, x), grad.sum(0)
+
+
+def _product_of_columns(a: Float[Tensor, "n m"], b: Float[Tensor, "n k"]) -> Float[Tensor, "m k"]:
+    """Return a^T b; of unequal sides the longer one as pixels, which is the faster way round."""
+    n, m = a.shape
+    if m == b.shape[1]:
+        return a.T @ b
+    if m > b.shape[1]:
+        return _product_of_columns(b, a).T.contiguous()
+    return F.conv2d(b.view(1, n, -1, 1), a.T.contiguous()[:, :, None, None]).view(m, -1)
 
 
 def linear(
@@ -84,19 +118,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        return linear_gradients(grads[0], x, weight)
-
-
-def linear_gradients(
-    grad: Float[Tensor, "n out"],
-    x: Float[Tensor, "n channel"],
-    weight: Float[Tensor, "out channel"],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of x W^T + b for x, W and b; those of W and b in fp32."""
-    grad = grad.contiguous()
-    to_x = product_of_rows(grad, weight.T.to(x.dtype).contiguous())
-    to_bias = grad.sum(0, dtype=torch.float32).to(x.dtype)
-    return to_x, product(grad.T, x).to(weight.dtype), to_bias.to(weight.dtype)
+        return linear_gradients(grads[0], x, weight.to(x.dtype))
 
 
 class Linear(nn.Linear):
