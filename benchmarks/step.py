@@ -105,8 +105,8 @@ def textbook_step(task: str, params: dict, batch: Batch) -> Callable[[], float]:
     return lambda: textbook.step(model, adam, *inputs)
 
 
-def our_step(task: str, params: dict, batch: Batch, variant: str) -> Callable[[], float]:
-    """Return a function that does one update of the pipeline's own."""
+def common_of(params: dict, variant: str) -> CommonParams:
+    """Return section `common` of one of our variants."""
     precision, checkpointing = VARIANTS[variant]
     changes = {
         "precision": precision,
@@ -114,8 +114,12 @@ def our_step(task: str, params: dict, batch: Batch, variant: str) -> Callable[[]
         "threads": torch.get_num_threads(),
         "device": "cpu",
     }
-    common = section(params, "common", CommonParams).model_copy(update=changes)
-    set_up_device(common)
+    return section(params, "common", CommonParams).model_copy(update=changes)
+
+
+def our_step(task: str, params: dict, batch: Batch, variant: str) -> Callable[[], float]:
+    """Return a function that does one update of the pipeline's own."""
+    common = common_of(params, variant)
     model_params = section(params, "model", ModelParams)
     if task == "finetune":
         start = params["finetune"]
@@ -247,6 +251,9 @@ def memory(task: str, size: str, pairs: int, variants: list[str]) -> list[dict]:
 def one(variant: str, task: str, size: str, pairs: int) -> None:
     """Print the largest memory of this process in GiB so far, and after two steps."""
     print(peak_gib())
+    if variant in VARIANTS:
+        # decides for the process what becomes of freed memory: not where variants share one
+        set_up_device(common_of(parameters(size), variant))
     step = make_step(variant, task, size, pairs)
     step()
     step()
