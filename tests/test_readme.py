@@ -58,7 +58,7 @@ KNOWN: dict[str, str] = {
     r"make clean": RUN_HERE,
     r"make bench": "only parsed: steps of the full model, kills and all",
     r"make estimate": "only parsed: two minutes of the full model",
-    r"python -m benchmarks\.(cost --write|index|kills|step|tricks)": "only parsed: what is timed is no test",
+    r"python -m benchmarks\.(cost --write|index|kills|step|tricks)": "only parsed: it times",
     r"source \.venv/bin/activate": "only parsed: `make env` makes it",
     r"python -m stages\.NAME --help": RUN_HERE,
     r"python -m stages\.predict .*": "stages/test_predict_and_embed.py::test_predict_prints_a_tab",
