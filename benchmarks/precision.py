@@ -111,7 +111,9 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
             ):
                 style = {"fp32": ("#0072B2", "-"), "bf16": ("#D55E00", "--")}[str(precision)]
                 label = str(precision) if seed == rows["seed"].min() else None
-                axis.plot(run["epoch"], run[term], color=style[0], ls=style[1], label=label)
+                above = 3 if precision == "bf16" else 2
+                look = {"color": style[0], "ls": style[1], "zorder": above}
+                axis.plot(run["epoch"], run[term], label=label, **look)
             axis.set(xlabel="epoch", ylabel="bits a target", title=f"{width}: {SHOWN[term]}")
         line[0].legend()
     figure.tight_layout()
