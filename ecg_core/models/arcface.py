@@ -94,6 +94,6 @@ def identify_forward(model: ArcFace, resting_updates: int) -> Callable[[SourceBa
 @torch.no_grad()
 def embeddings(model: ArcFace, batches: Iterable[SourceBatch]) -> Float[Tensor, "segment channel"]:
     """Return the embeddings of all batches, on the CPU, in eval mode."""
-    model.eval()
+    model.train(False)
     device = model.kernel.device
     return torch.cat([model.embed(batch.source.to(device)).cpu() for batch in batches])

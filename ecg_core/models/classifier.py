@@ -77,7 +77,7 @@ def predict(
     classifier: Classifier, batches: Iterable[SourceBatch]
 ) -> Float[Tensor, "segment class"]:
     """Return the logits of all batches, on the CPU, in eval mode."""
-    classifier.eval()
+    classifier.train(False)
     device = classifier.proj.weight.device
     return torch.cat([classifier(batch.source.to(device)).cpu() for batch in batches])
 
@@ -107,4 +107,5 @@ def load_classifier(path: Path, device: str = "cpu") -> Classifier:
     encoder = Encoder(model_params(stored.params["model"], path))
     classifier = Classifier(encoder, int(stored.params["n_classes"]), final_dropout=0.0)
     load_exactly(classifier, stored.tensors, path)
-    return classifier.to(device).eval()
+    classifier.to(device).train(False)
+    return classifier

@@ -205,7 +205,7 @@ def load_encoder(path: Path) -> Encoder:
     params = stored.params if stored.kind == "pretrained" else stored.params["model"]
     encoder = Encoder(model_params(params, path))
     load_exactly(encoder, encoder_tensors(stored), path)
-    return encoder.eval()
+    return encoder.train(False)
 
 
 _HEADS = ("mask_emb", "quantizer.", "project_q.", "final_proj.")

@@ -11,6 +11,7 @@ from ecg_core.device import cpu_multiplies_bf16
 from ecg_core.models import precision
 from ecg_core.models.attention import attention
 from ecg_core.models.dropout import draw_kept, dropout
+from ecg_core.models.inner import gelu_linear
 from ecg_core.models.positions import convolve_by_fft
 from ecg_core.models.precision import Linear, linear
 from ecg_core.models.transformer import TransformerEncoder, set_arithmetic
@@ -118,15 +119,39 @@ def test_attention_without_dropout_is_torch_s() -> None:
 
 
 @pytest.mark.parametrize("by_convolution", [False, True])
+@pytest.mark.parametrize("out", [5, 6, 9])
 @pytest.mark.parametrize("shape", [(4, 7, 6), (1, 1, 6), (3, 6)])
 def test_a_linear_layer_is_torch_s_in_fp32(
-    shape: tuple[int, ...], by_convolution: bool, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...], out: int, by_convolution: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "cpu_prefers_convolution", lambda: by_convolution)
-    x, weight, bias = torch.randn(shape), torch.randn(5, 6), torch.randn(5)
+    x, weight, bias = torch.randn(shape), torch.randn(out, 6), torch.randn(out)
     assert_same(
         lambda *parts: linear(*parts, torch.float32), F.linear, x, weight, bias, within=1e-6
     )
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_gelu_computed_again_is_the_plain_form_with_the_same_dropout(p: float) -> None:
+    layer = Linear(12, 7)
+    torch.manual_seed(7)
+    kept, scale = draw_kept(torch.Size((3 * 5, 12)), p) if p else (torch.ones(15, 12), 1.0)
+
+    def ours(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        layer.weight, layer.bias = torch.nn.Parameter(weight), torch.nn.Parameter(bias)
+        torch.manual_seed(7)
+        return gelu_linear(h, layer, p)
+
+    def plain(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.linear(F.gelu(h) * kept.view(3, 5, 12) * scale, weight, bias)
+
+    h, weight, bias = torch.randn(3, 5, 12), torch.randn(7, 12), torch.randn(7)
+    found = values_and_gradients(lambda h: ours(h, weight, bias), h)
+    found += [layer.weight.grad, layer.bias.grad]
+    expected = values_and_gradients(plain, h, weight, bias)
+    assert len(found) == len(expected) == 4
+    for own, other in zip(found, expected, strict=True):
+        assert torch.allclose(own, other, rtol=1e-5, atol=1e-5)
 
 
 def rounded(x: Tensor) -> Tensor:
