@@ -24,7 +24,8 @@ import torch
 import stages  # noqa: F401 sets how torch's threads wait in the processes that measure
 from benchmarks import published
 from benchmarks.memory import peak_bytes as peak_of_process
-from ecg_core.batches.dataset import Batch, DatasetParams
+from ecg_core.batches.batch import Batch
+from ecg_core.batches.dataset import DatasetParams
 from ecg_core.batches.pairs import cut_batches, pair_segments
 from ecg_core.classes import CLASSES
 from ecg_core.device import CommonParams, set_up_device

@@ -2,9 +2,9 @@
 
 ARCHIVE is an unpacked mirror (`<dataset>/<version>/...`), prepared once with `data.resample`.
 Pretrains in fp32 and bf16, everything else equal: the demo model of params.yaml with five seeds,
-and a model of middle width with one, on micro-batches of 8 pairs, one an update. Writes the history
-of every run (`benchmarks/results/precision.csv`), a table (`precision.md`) and a figure. What is
-finished is not done again.
+and a model of middle width with three, on micro-batches of 8 pairs, one an update. Writes the
+history of every run (`benchmarks/results/precision.csv`), a table (`precision.md`) and a figure.
+What is finished is not done again.
 """
 
 import argparse
@@ -127,13 +127,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, help="folder of an unpacked mirror")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--middle-seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--work", type=Path, default=ROOT / ".state" / "precision")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=8)
     args = parser.parse_args()
     work = args.work.resolve()
     data = prepare(args.archive, work)
-    wanted = [("demo", seed) for seed in args.seeds] + [("middle", args.seeds[0])]
+    wanted = [("demo", seed) for seed in args.seeds]
+    wanted += [("middle", seed) for seed in args.middle_seeds]
     found = []
     for width, seed in wanted:
         for precision in ("fp32", "bf16"):

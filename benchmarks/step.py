@@ -8,8 +8,8 @@ A step is one update of one micro-batch: forward, backward, fused Adam. `textboo
 takes each of them once, so a busy machine slows all; the ratio is of the fastest rounds. MFU is the
 arithmetic of convolutions and transformer (`benchmarks/cost.py`) over time and over the fp32 or
 bf16 peak: the fastest product of two 2048 x 2048 matrices of the same run. Memory is the largest
-resident set of a process that does two steps and nothing else; about 0.3 GiB of it are torch and
-numpy, in the textbook's process too, hence the ratio without what the imports took.
+resident set of a process that does two steps and nothing else; 0.2 GiB of it are torch and numpy,
+in the textbook's process too, hence the ratio without what the imports took.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import torch
 from ruamel.yaml import YAML
 
 from benchmarks import textbook
-from ecg_core.batches.dataset import Batch
+from ecg_core.batches.batch import Batch
 from ecg_core.device import CommonParams, cpu_multiplies_bf16, set_up_device
 from ecg_core.models.classifier import Classifier, finetune_forward
 from ecg_core.models.encoder import Encoder, ModelParams

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ecg_core.classes import CLASSES
-from ecg_core.outputs import read_table, write_csv
 from ecg_core.refusal import Refusal
+from ecg_core.tables import read_table, write_csv
 
 MANIFEST_COLUMNS = {
     "source": "str",

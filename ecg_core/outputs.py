@@ -1,12 +1,10 @@
-"""Write an output whole or not at all: beside its place first, then renamed. Read one checked."""
+"""Write an output whole or not at all: beside its place first, then renamed."""
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import pandas as pd
 
 from ecg_core.refusal import Refusal
 
@@ -57,23 +55,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: Mapping[str, object]) -> None:
     """Write a JSON file whole or not at all; raise ValueError for NaN, which is not JSON."""
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a CSV file without row numbers whole or not at all, with the same bytes everywhere."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
-
-
-def read_table(
-    path: Path, columns: Collection[str], stage: str, bad: type[Refusal]
-) -> pd.DataFrame:
-    """Return a stage's CSV file as texts; raise `bad` where it is missing or has other columns."""
-    if not path.is_file():
-        raise bad(
-            f"{path}: expected the table of {stage}, found none; run python -m stages.{stage}"
-        )
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if list(table.columns) != list(columns):
-        found = ", ".join(table.columns)
-        raise bad(f"{path}: expected columns {', '.join(columns)}, found {found}")
-    return table

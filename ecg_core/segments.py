@@ -19,8 +19,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from ecg_core.leads import LEADS
-from ecg_core.outputs import write_csv, write_json
+from ecg_core.outputs import write_json
 from ecg_core.shards import BadSegments, Shard, Shards, require_size, segment_bytes
+from ecg_core.tables import write_csv
 
 RECORDING_COLUMNS = ("source", "record_id", "segments")
 INDEX_COLUMNS = ("source", "record_id", "segment")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ecg_core.outputs import read_table, write_csv
 from ecg_core.refusal import Refusal
+from ecg_core.tables import read_table, write_csv
 
 SPLIT_COLUMNS = ("source", "record_id", "segment", "patient", "pretrain", "finetune", "identify")
 """One row a segment. `pretrain` is 0 or 1; the others name a part, "" for none."""

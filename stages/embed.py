@@ -9,10 +9,10 @@ import torch
 
 from ecg_core.manifest import RefusedRecord
 from ecg_core.models.encoder import load_encoder
-from ecg_core.outputs import write_csv
 from ecg_core.params import read_section
 from ecg_core.records.any_record import read_any, segments_of
 from ecg_core.records.raw import DataParams
+from ecg_core.tables import write_csv
 from stages.command import guarded
 
 

@@ -8,11 +8,12 @@ import logging
 from pathlib import Path
 
 from ecg_core.manifest import write_manifest, write_refused
-from ecg_core.outputs import write_csv, write_json
+from ecg_core.outputs import write_json
 from ecg_core.params import read_section
 from ecg_core.records.collect import collect
 from ecg_core.records.counts import manifest_counts, refused_table, require_enough
 from ecg_core.records.raw import DataParams, raw_folder, read_checksums, require_raw
+from ecg_core.tables import write_csv
 from stages.command import run_stage
 
 OUT = Path("data/manifest")

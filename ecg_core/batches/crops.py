@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from ecg_core.batches.dataset import Batch, SegmentBatches
+from ecg_core.batches.batch import Batch
+from ecg_core.batches.dataset import SegmentBatches
 from ecg_core.seeds import numpy_generator
 
 

@@ -1,17 +1,16 @@
 """Micro-batches of segments, ready for a model."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from pydantic import Field
-from torch import Tensor
 
 from ecg_core.batches.augment import LeadChoice, TaskParams, lead_mask_of, mask_leads, select_leads
+from ecg_core.batches.batch import Batch
 from ecg_core.params import Section
 from ecg_core.refusal import Refusal
 from ecg_core.segments import SegmentStore
@@ -26,35 +25,6 @@ class DatasetParams(Section):
     required_batch_size_multiple: int = Field(ge=1)
     valid_subset: Literal[""]
     disable_validation: Literal[True]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One micro-batch; rows of a pair follow each other."""
-
-    source: Float[Tensor, "batch lead sample"]
-    """Millivolt."""
-    recording: Int[Tensor, " batch"]
-    """Equal for segments of one recording."""
-    segment: Int[Tensor, " batch"]
-    """0 or 1, the place within a pair."""
-    labels: Float[Tensor, "batch class"] | None
-    names: tuple[str, ...]
-    """source/record_id:segment of every row, for messages."""
-    padding: Bool[Tensor, "batch lead sample"] | None = None
-
-    def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device."""
-        if device.type == "cpu":
-            return self
-        return replace(
-            self,
-            source=self.source.to(device),
-            recording=self.recording.to(device),
-            segment=self.segment.to(device),
-            labels=None if self.labels is None else self.labels.to(device),
-            padding=None if self.padding is None else self.padding.to(device),
-        )
 
 
 class SegmentBatches:

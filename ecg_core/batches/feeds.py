@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from ecg_core.batches.dataset import Batch, DatasetParams, SegmentBatches, rows_of
+from ecg_core.batches.batch import Batch
+from ecg_core.batches.dataset import DatasetParams, SegmentBatches, rows_of
 from ecg_core.batches.pairs import frozen_batches, pair_segments, updates_of_epoch
 from ecg_core.refusal import Refusal
 

@@ -32,7 +32,8 @@ from ecg_core.metrics.evaluation_tables import (
     threshold_table,
     tuned_thresholds,
 )
-from ecg_core.outputs import write_csv, write_json, write_text
+from ecg_core.outputs import write_json, write_text
+from ecg_core.tables import write_csv
 
 Leads = tuple[int, ...]
 

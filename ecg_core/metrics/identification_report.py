@@ -12,7 +12,8 @@ from ecg_core.leads import LEAD_SETS, LEADS, lead_positions
 from ecg_core.metrics.evaluation_tables import rounded
 from ecg_core.metrics.identification import Matching, headline, match, match_table, mean_embeddings
 from ecg_core.metrics.parts import Part
-from ecg_core.outputs import write_csv, write_json
+from ecg_core.outputs import write_json
+from ecg_core.tables import write_csv
 
 Leads = tuple[int, ...]
 Embed = Callable[[Part, Leads], np.ndarray]

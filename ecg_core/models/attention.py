@@ -33,27 +33,41 @@ def attention(
 
 
 class _DroppedAttention(torch.autograd.Function):
+    """A few segments at a time: their scores stay in the processor's cache, and few are held."""
+
     @staticmethod
     def forward(
         ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, p: float
     ) -> Tensor:
-        q, k, v = (heads.contiguous() for heads in (q, k, v))
-        scores = product(q * q.shape[-1] ** -0.5, k.mT).float()
-        if hidden is not None:
-            scores.masked_fill_(hidden[:, None, None, :], -torch.inf)
-        probabilities = torch.softmax(scores, dim=-1).to(q.dtype)
-        kept, ctx.scale = draw_kept(probabilities.shape, p)  # type: ignore[attr-defined]
+        batch, heads, frames, channels = q.shape
+        kept, scale = draw_kept(torch.Size((batch, heads, frames, k.shape[2])), p)
+        probabilities, attended = q.new_empty(kept.shape), torch.empty_like(q)
+        for some in _some_rows(batch):
+            scores = product(q[some] * channels**-0.5, k[some].mT).float()
+            if hidden is not None:
+                scores.masked_fill_(hidden[some, None, None, :], -torch.inf)
+            probabilities[some] = torch.softmax(scores, dim=-1)
+            dropped = (probabilities[some] * kept[some]).mul_(scale)
+            attended[some] = product(dropped, v[some])
         ctx.save_for_backward(q, k, v, probabilities, kept)
-        return product((probabilities * kept).mul_(ctx.scale), v)  # type: ignore[attr-defined]
+        ctx.scale = scale  # type: ignore[attr-defined]
+        return attended
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, probabilities, kept = ctx.saved_tensors  # type: ignore[attr-defined]
         scale: float = ctx.scale  # type: ignore[attr-defined]
-        of_v = product((probabilities * kept).mul_(scale).mT, grads[0])
-        of_probabilities = product(grads[0], v.mT).float().mul_(kept).mul_(scale)
-        of_scores = torch._softmax_backward_data(
-            of_probabilities, probabilities.float(), -1, torch.float32
-        )
-        of_scores = of_scores.mul_(q.shape[-1] ** -0.5).to(q.dtype)
-        return product(of_scores, k), product(of_scores.mT, q), of_v, None, None
+        of_q, of_k, of_v = (torch.empty_like(heads) for heads in (q, k, v))
+        for some in _some_rows(len(q)):
+            chance, grad = probabilities[some], grads[0][some]
+            of_v[some] = product((chance * kept[some]).mul_(scale).mT, grad)
+            of_chance = product(grad, v[some].mT).float().mul_(kept[some]).mul_(scale)
+            of_scores = torch._softmax_backward_data(of_chance, chance.float(), -1, torch.float32)
+            of_scores = of_scores.mul_(q.shape[-1] ** -0.5).to(q.dtype)
+            of_q[some] = product(of_scores, k[some])
+            of_k[some] = product(of_scores.mT, q[some])
+        return of_q, of_k, of_v, None, None
+
+
+def _some_rows(batch: int) -> list[slice]:
+    return [slice(first, first + 4) for first in range(0, batch, 4)]

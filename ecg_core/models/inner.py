@@ -7,7 +7,12 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from ecg_core.models.dropout import draw_kept, dropout
-from ecg_core.models.precision import Linear, linear_gradients, product_of_rows
+from ecg_core.models.precision import (
+    Linear,
+    input_gradient,
+    product_of_rows,
+    weight_gradient,
+)
 
 
 def gelu_linear(
@@ -40,9 +45,12 @@ class _GeluLinear(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         h, weight, kept = ctx.saved_tensors  # type: ignore[attr-defined]
         scale: float = ctx.scale  # type: ignore[attr-defined]
-        x = _dropped(F.gelu(h), kept, scale)
-        to_x, to_weight, to_bias = linear_gradients(grads[0], x, weight.to(x.dtype))
-        to_h = torch.ops.aten.gelu_backward(_dropped(to_x, kept, scale), h)
+        grad, weight = grads[0].contiguous(), weight.to(h.dtype)
+        # the weight first, and GELU's gradient in place: of three large tensors one lives at a time
+        to_weight = weight_gradient(grad, _dropped(F.gelu(h), kept, scale))
+        to_x = _dropped(input_gradient(grad, weight), kept, scale)
+        to_h = torch.ops.aten.gelu_backward.grad_input(to_x, h, grad_input=to_x)
+        to_bias = grad.sum(0)
         return to_h, to_weight, to_bias, None
 
 

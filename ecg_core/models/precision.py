@@ -67,30 +67,24 @@ def product_of_rows(
     return _rows(F.conv2d(_pixels(a), b[:, :, None, None], bias))
 
 
-def linear_gradients(
-    grad: Float[Tensor, "n out"],
-    x: Float[Tensor, "n channel"],
-    weight: Float[Tensor, "out channel"],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of x W^T + b for x, W and b, all of one dtype."""
+def input_gradient(
+    grad: Float[Tensor, "n out"], weight: Float[Tensor, "out channel"]
+) -> Float[Tensor, "n channel"]:
+    """Return the gradient of x W^T + b for x; both of one dtype, `grad` in row order."""
+    if is_emulated(grad):
+        return input_gradient(grad.float(), weight.float()).to(grad.dtype)
+    if not _is_convolved(grad):
+        return grad @ weight
+    return _rows(F.conv_transpose2d(_pixels(grad), weight[:, :, None, None]))
+
+
+def weight_gradient(
+    grad: Float[Tensor, "n out"], x: Float[Tensor, "n channel"]
+) -> Float[Tensor, "out channel"]:
+    """Return the gradient of x W^T + b for W; both of one dtype, `grad` in row order."""
     if is_emulated(x):
-        wide = linear_gradients(grad.float(), x.float(), weight.float())
-        return wide[0].to(x.dtype), wide[1].to(x.dtype), wide[2].to(x.dtype)
-    grad = grad.contiguous()
-    if not _is_convolved(x):
-        return grad @ weight, grad.T @ x, grad.sum(0)
-    to_x = _rows(F.conv_transpose2d(_pixels(grad), weight[:, :, None, None]))
-    return to_x, _product_of_columns(grad, x), grad.sum(0)
-
-
-def _product_of_columns(a: Float[Tensor, "n m"], b: Float[Tensor, "n k"]) -> Float[Tensor, "m k"]:
-    """Return a^T b; of unequal sides the longer one as pixels, which is the faster way round."""
-    n, m = a.shape
-    if m == b.shape[1]:
-        return a.T @ b
-    if m > b.shape[1]:
-        return _product_of_columns(b, a).T.contiguous()
-    return F.conv2d(b.view(1, n, -1, 1), a.T.contiguous()[:, :, None, None]).view(m, -1)
+        return (grad.float().T @ x.float()).to(x.dtype)
+    return grad.T @ x
 
 
 def linear(
@@ -118,7 +112,9 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        return linear_gradients(grads[0], x, weight.to(x.dtype))
+        grad = grads[0].contiguous()
+        to_weight = weight_gradient(grad, x)
+        return input_gradient(grad, weight.to(x.dtype)), to_weight, grad.sum(0)
 
 
 class Linear(nn.Linear):

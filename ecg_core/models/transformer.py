@@ -19,7 +19,7 @@ FramePadding = Bool[Tensor, "batch frame"]
 """True marks a padded frame, which no frame attends to."""
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Recomputed):
     """Multi-head scaled dot-product attention with separate projections."""
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
@@ -38,7 +38,9 @@ class SelfAttention(nn.Module):
         def split_heads(projected: Tensor) -> Tensor:
             return projected.view(batch, frames, self.heads, -1).transpose(1, 2)
 
-        x = x.to(self.q_proj.dtype)  # once for all three
+        # once for all three; the view has their gradients added up before the residual's is, which
+        # is the order of activation checkpointing
+        x = x.to(self.q_proj.dtype).view_as(x)
         attended = attention(
             split_heads(self.q_proj(x)),
             split_heads(self.k_proj(x)),

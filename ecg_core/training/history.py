@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ecg_core.outputs import write_csv, write_json
+from ecg_core.outputs import write_json
+from ecg_core.tables import write_csv
 
 WHOLE = ("epoch", "updates", "segments", "best_epoch", "patients")
 """Columns that count."""

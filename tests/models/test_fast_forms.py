@@ -14,8 +14,10 @@ from ecg_core.models.dropout import draw_kept, dropout
 from ecg_core.models.inner import gelu_linear
 from ecg_core.models.positions import convolve_by_fft
 from ecg_core.models.precision import Linear, linear
+from ecg_core.models.recomputed import Recomputed
 from ecg_core.models.transformer import TransformerEncoder, set_arithmetic
-from tests.models.tiny import common
+from ecg_core.models.wav2vec2_cmsc import build_pretraining, draw
+from tests.models.tiny import common, tiny_params
 
 
 def values_and_gradients(form: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
@@ -179,6 +181,26 @@ def test_emulation_is_what_torch_s_own_slow_bf16_product_gives() -> None:
     assert_same(lambda *parts: linear(*parts, torch.bfloat16), slow, x, weight, bias, within=2**-7)
 
 
+@pytest.mark.skipif(cpu_multiplies_bf16(), reason="this processor multiplies bf16 itself")
+@pytest.mark.parametrize("checkpoints", [False, True])
+def test_the_path_of_processors_with_bf16_gives_the_same_step(
+    checkpoints: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch has bf16 products everywhere, only not fast: enough to run that path's arithmetic."""
+    x = torch.randn(4, 10, 12)
+    found = []
+    for multiplies in (False, True):
+        monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda it=multiplies: it)
+        model = transformer(checkpoints, "bf16")
+        torch.manual_seed(9)
+        output = model(x, None)
+        output[..., 0].sum().backward()
+        moved = [p.grad for p in model.parameters() if p.grad is not None]
+        found.append([output.detach(), torch.cat([grad.flatten() for grad in moved])])
+    for emulated, native in zip(*found, strict=True):
+        assert float((native - emulated).norm() / emulated.norm()) < 0.02
+
+
 @pytest.mark.parametrize(("taps", "frames"), [(8, 20), (7, 20), (128, 156), (16, 5), (1, 3)])
 def test_convolution_by_fft_is_the_convolution(taps: int, frames: int) -> None:
     x, weight = torch.randn(2, 6, frames), torch.randn(6, 2, taps)
@@ -220,6 +242,48 @@ def test_activation_checkpointing_changes_no_bit(products: str) -> None:
         found.append([output, after, *(p.grad for p in model.parameters() if p.grad is not None)])
     assert len(found[0]) == len(found[1]) > 10
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_activation_checkpointing_changes_no_bit_of_a_whole_pretraining_step() -> None:
+    dropouts = dict.fromkeys(("dropout", "attention_dropout", "dropout_input"), 0.2)
+    params = tiny_params(encoder_layers=3, **dropouts)
+    source = torch.randn(4, 12, 60)
+    found = []
+    for checkpoints in (False, True):
+        model = build_pretraining(params, common(activation_checkpointing=checkpoints)).train()
+        torch.manual_seed(9)
+        output = model.pretrain(source, draw(params, 4, 60, 1, 0, 0), temperature=1.0)
+        (output.frames.pow(2).sum() + output.features_penalty).backward()
+        moved = [p.grad for p in model.parameters() if p.grad is not None]
+        found.append([output.frames.detach(), torch.rand(3), *moved])
+    assert len(found[0]) == len(found[1]) > 50
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_recomputing_gives_none_where_nothing_is_to_be_had() -> None:
+    class Part(Recomputed):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.resting, self.unused = (
+                torch.nn.Parameter(torch.ones(3)) for _ in range(3)
+            )
+            self.resting.requires_grad_(False)
+
+        def forward(self, x: Tensor, more: Tensor | None) -> Tensor:
+            return x * self.used * self.resting
+
+    part = Part()
+    part.checkpoints_activations = True
+    part(torch.full((3,), 2.0), None).sum().backward()  # an input without gradient
+    assert part.used.grad is not None
+    assert part.used.grad.tolist() == [2.0] * 3
+    assert part.resting.grad is None
+    assert part.unused.grad is None
+    x = torch.ones(3, requires_grad=True)
+    part(x, None).sum().backward()
+    assert x.grad.tolist() == [1.0] * 3
+    with torch.no_grad():
+        assert not part(x, None).requires_grad
 
 
 def test_activation_checkpointing_keeps_a_layer_s_input_alone() -> None:

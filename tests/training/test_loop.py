@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecg_core.batches.dataset import Batch
+from ecg_core.batches.batch import Batch
 from ecg_core.device import CommonParams
 from ecg_core.training.checkpoint import StateFolder
 from ecg_core.training.loop import NonFiniteLoss, Progress, Row, Training, train
