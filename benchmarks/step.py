@@ -14,7 +14,6 @@ in the textbook's process too, hence the ratio without what the imports took.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ import torch
 from ruamel.yaml import YAML
 
 from benchmarks import textbook
+from benchmarks.memory import peak_bytes
 from ecg_core.batches.batch import Batch
 from ecg_core.device import CommonParams, cpu_multiplies_bf16, set_up_device
 from ecg_core.models.classifier import Classifier, finetune_forward
@@ -250,19 +250,14 @@ def memory(task: str, size: str, pairs: int, variants: list[str]) -> list[dict]:
 
 def one(variant: str, task: str, size: str, pairs: int) -> None:
     """Print the largest memory of this process in GiB so far, and after two steps."""
-    print(peak_gib())
+    print(peak_bytes() / 2**30)
     if variant in VARIANTS:
         # decides for the process what becomes of freed memory: not where variants share one
         set_up_device(common_of(parameters(size), variant))
     step = make_step(variant, task, size, pairs)
     step()
     step()
-    print(peak_gib())
-
-
-def peak_gib() -> float:
-    """Return the largest resident set of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(peak_bytes() / 2**30)
 
 
 def line(row: dict) -> str:

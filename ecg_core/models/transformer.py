@@ -20,7 +20,10 @@ FramePadding = Bool[Tensor, "batch frame"]
 
 
 class SelfAttention(Recomputed):
-    """Multi-head scaled dot-product attention with separate projections."""
+    """Multi-head scaled dot-product attention with separate projections.
+
+    Computed again apart from the feed-forward behind it, so that the two are not held at once.
+    """
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
