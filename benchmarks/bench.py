@@ -111,13 +111,17 @@ def main() -> int:
     given = parser.parse_args()
     found: dict[str, dict[str, object]] = {}
     known: list[str] = []
+    of_machine = machine()
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     for part in given.only:
         arguments = PARTS[part][1 if given.quick else 0]
         print(f"\n{part}", flush=True)
         found[part] = run(part, [*arguments, *(known if part == "feed" else [])])
         if part == "step":
             known = step_seconds(found[part]["rows"])  # type: ignore[arg-type]
-    of_machine = machine()
+        whole = {"machine": of_machine, "quick": given.quick, "parts": found}
+        # after every part: an interrupted run keeps what it has
+        given.out.write_text(json.dumps(whole, indent=1) + "\n")
     print("\n" + "\n".join(f"{key}: {value}" for key, value in of_machine.items()))
     missed = []
     for part, told in found.items():
@@ -128,9 +132,6 @@ def main() -> int:
                 missed.append(row["name"])
         if told["status"]:
             missed.append(f"{part} ended with status {told['status']}")
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"machine": of_machine, "quick": given.quick, "parts": found}
-    given.out.write_text(json.dumps(whole, indent=1) + "\n")
     print(f"\nwritten: {given.out}", *(f"missed: {name}" for name in missed), sep="\n")
     return 1 if missed else 0
 

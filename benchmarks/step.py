@@ -302,8 +302,8 @@ def main() -> None:
                     found += memory(task, size, pairs, variants)
                 rows += found
                 print("\n".join(map(line, found)), flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+                if args.json:
+                    args.json.write_text(json.dumps(rows, indent=1) + "\n")
     return None
 
 

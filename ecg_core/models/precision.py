@@ -95,7 +95,7 @@ def linear(
 ) -> Float[Tensor, "... out"]:
     """Return x W^T + b with both factors rounded to `dtype`, which the result has too."""
     x = x.to(dtype)
-    if x.device.type == "cpu" and (is_emulated(x) or cpu_prefers_convolution()):
+    if x.device.type == "cpu" and (dtype == torch.bfloat16 or cpu_prefers_convolution()):
         rows: Tensor = _Linear.apply(x.flatten(0, -2), weight, bias)
         return rows.view(*x.shape[:-1], -1)
     return F.linear(x, weight.to(dtype), bias.to(dtype))

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.autograd.graph import get_gradient_edge
 
 
 class Recomputed(nn.Module):
@@ -54,10 +55,11 @@ class _Again(torch.autograd.Function):
         now = _random_state(saved[0])
         _set_random_state(saved[0], ctx.random)  # type: ignore[attr-defined]
         with torch.enable_grad():
-            output = ctx.call(*inputs)  # type: ignore[attr-defined]
+            # of the output nothing but its place in the graph is needed
+            output = get_gradient_edge(ctx.call(*inputs))  # type: ignore[attr-defined]
         _set_random_state(saved[0], now)
         wanted = [x for x in (*inputs, *saved[n_inputs:]) if x is not None and x.requires_grad]
-        found = iter(torch.autograd.grad(output, wanted, grads, allow_unused=True))
+        found = iter(torch.autograd.grad([output], wanted, grads, allow_unused=True))
         return None, None, *(next(found) if need else None for need in needed)
 
 
